@@ -1,0 +1,1 @@
+"""The control plane: operator, gateway and command line. No torch."""

@@ -1,0 +1,1 @@
+"""The custom resources as pydantic models, and the names that all parts agree on."""

@@ -1,0 +1,1 @@
+"""A paged, continuously batched inference engine. It knows nothing of Kubernetes."""

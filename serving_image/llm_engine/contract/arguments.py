@@ -1,0 +1,56 @@
+"""The engine's command lines, built by the operator and parsed by `llm-engine`."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from llm_engine.contract.quantization import Quantization
+
+DEFAULT_PORT: Final = 8000
+BLOCK_TOKENS: Final = 16
+"""Tokens in one block of the KV cache."""
+
+
+@dataclass(frozen=True)
+class ServeArguments:
+    """Arguments of `llm-engine serve`.
+
+    max_context_tokens  longest prompt plus output of one request; None takes the model's own
+    kv_cache_bytes      bytes for keys and values; None takes what memory allows
+    drain_s             seconds that running requests get after SIGTERM
+    tpot_target_s       time per output token that prefill must leave room for; None: no pacing
+    """
+
+    model: str
+    served_name: str
+    quantization: Quantization = Quantization.NONE
+    port: int = DEFAULT_PORT
+    host: str = "0.0.0.0"  # a replica listens on its pod's address
+    device: str = "auto"
+    max_context_tokens: int | None = None
+    kv_cache_bytes: int | None = None
+    drain_s: float = 60.0
+    tpot_target_s: float | None = None
+
+    def command_line(self) -> list[str]:
+        """Return the words after `llm-engine`; what is None is left to the engine."""
+        words = ["serve", self.model]
+        flags: dict[str, object] = {
+            "--served-name": self.served_name,
+            "--quantization": self.quantization.value,
+            "--host": self.host,
+            "--port": self.port,
+            "--device": self.device,
+            "--max-context-tokens": self.max_context_tokens,
+            "--kv-cache-bytes": self.kv_cache_bytes,
+            "--drain-seconds": self.drain_s,
+            "--tpot-target-seconds": self.tpot_target_s,
+        }
+        for flag, value in flags.items():
+            if value is not None:
+                words += [flag, str(value)]
+        return words
+
+
+def inspect_command_line(model: str, report_path: str) -> list[str]:
+    """Return the words after `llm-engine` that write an `Inspection` to `report_path`."""
+    return ["inspect", model, "--json", "--output", report_path]
