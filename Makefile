@@ -3,22 +3,28 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-UV ?= $(shell command -v uv || echo $(HOME)/.cache/llm-operator/uv/bin/uv)
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/llm-operator
+UV ?= $(shell command -v uv || echo $(CACHE)/uv/bin/uv)
 PYTHON := $(UV) run --locked --all-extras --all-groups
 export UV_SYSTEM_CERTS ?= 1
 
 .PHONY: help
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: $(UV) ## Python environment (uv, locked)
 	@$(UV) sync --quiet --locked --all-extras --all-groups
 
-$(HOME)/.cache/llm-operator/uv/bin/uv:
-	@echo "==> installing uv into $(HOME)/.cache/llm-operator/uv"
-	@python3 -m venv $(HOME)/.cache/llm-operator/uv
-	@$(HOME)/.cache/llm-operator/uv/bin/pip install --quiet uv
+# Where there is no uv: one of our own, outside the checkout and outside the system's Python.
+$(CACHE)/uv/bin/uv:
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
+	  [ "$$(id -u)" = 0 ] || { echo "error: python3-venv is missing; as root: apt-get install python3-venv" >&2; exit 1; }; \
+	  echo "==> installing the Debian packages python3-venv and ca-certificates"; \
+	  apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv ca-certificates >/dev/null; }
+	@echo "==> installing uv into $(CACHE)/uv"
+	@python3 -m venv $(CACHE)/uv
+	@$(CACHE)/uv/bin/pip install --quiet uv
 
 .PHONY: demo
 demo: setup ## Cluster, images, chart, a model, a chat, a burst of load
@@ -38,10 +44,12 @@ lint: setup ## ruff, mypy, import-linter, deptry, generated files current
 
 .PHONY: test-unit
 test-unit: setup ## No cluster, seconds to minutes
+	$(PYTHON) python -m e2e.cluster build helm
 	$(PYTHON) pytest tests -m "not cluster"
 
 .PHONY: test-cluster
 test-cluster: setup ## A real API server, no kubelet
+	$(PYTHON) python -m e2e.cluster build kubernetes helm
 	$(PYTHON) pytest tests -m cluster
 
 .PHONY: test-e2e

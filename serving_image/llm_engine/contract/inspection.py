@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from llm_engine.contract.shape import ModelShape
 
 TERMINATION_MESSAGE_BYTES: Final = 4096
-"""Kubernetes keeps no more of a termination message (kubelet: MaxPodTerminationMessageLogLength)."""
+"""Kubernetes keeps no more of a termination message."""
 
 
 class FailureReason(StrEnum):
@@ -65,3 +65,17 @@ def termination_message(report: BaseModel) -> str:
     if report is failure:
         return cut.model_dump_json(exclude_none=True)
     return report.model_copy(update={"failure": cut}).model_dump_json(exclude_none=True)
+
+
+class ModelRefused(Exception):
+    """A model that cannot be inspected or served, with the reason a condition can carry."""
+
+    def __init__(self, reason: FailureReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+    @property
+    def failure(self) -> Failure:
+        """Return what a report carries."""
+        return Failure(reason=self.reason, message=self.message)

@@ -13,16 +13,24 @@ class ModelShape(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    architecture: str = Field(description="Family of the decoder, for example llama")
-    layers: int = Field(gt=0)
-    hidden_size: int = Field(gt=0)
-    intermediate_size: int = Field(gt=0)
-    query_heads: int = Field(gt=0)
-    kv_heads: int = Field(gt=0, description="Fewer than query_heads is grouped-query attention")
-    head_dim: int = Field(gt=0)
-    vocabulary: int = Field(gt=0, description="Rows of the embedding")
-    context_tokens: int = Field(gt=0, description="Longest context the model was trained for")
-    tied_embeddings: bool = Field(description="The head shares the embedding's weights")
+    architecture: str = Field(description="Family of the decoder.", examples=["llama"])
+    layers: int = Field(gt=0, description="Decoder layers.", examples=[30])
+    hidden_size: int = Field(gt=0, description="Width of the residual stream.", examples=[576])
+    intermediate_size: int = Field(gt=0, description="Width within the MLP.", examples=[1536])
+    query_heads: int = Field(gt=0, description="Attention heads.", examples=[9])
+    kv_heads: int = Field(
+        gt=0,
+        description="Key and value heads; fewer than query heads is grouped-query attention.",
+        examples=[3],
+    )
+    head_dim: int = Field(gt=0, description="Width of one head.", examples=[64])
+    vocabulary: int = Field(gt=0, description="Rows of the embedding.", examples=[49152])
+    context_tokens: int = Field(
+        gt=0, description="Longest context the model was trained for.", examples=[8192]
+    )
+    tied_embeddings: bool = Field(
+        description="The head shares the embedding's weights.", examples=[True]
+    )
 
     @property
     def linear_shapes(self) -> tuple[tuple[int, int], ...]:

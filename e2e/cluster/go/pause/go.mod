@@ -1,0 +1,3 @@
+module llm-operator.dev/e2e/pause
+
+go 1.26.0

@@ -1,0 +1,1 @@
+"""Keys and values in blocks, and attention over them, behind one interface."""

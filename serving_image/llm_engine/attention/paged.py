@@ -1,0 +1,199 @@
+"""Paged attention with torch's own operators: gather blocks, then one fused call.
+
+Decoding requests of similar length go through one call together; the query heads that share a
+key-value head stand in for query rows, so no key is ever repeated. A prompt's chunk is one call.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own convention)
+from torch import Tensor
+
+from llm_engine.attention.batch import StepBatch
+from llm_engine.attention.cache import KVCache
+
+BUCKET_WASTE: Final = 0.5
+"""Share of a decode call that padding may take before the longer requests get their own call."""
+
+
+@dataclass(frozen=True)
+class DecodeCall:
+    """Requests that each compute one token, with contexts padded to one length.
+
+    rows     [requests]: their rows in the step
+    gather   [2 * kv_heads * requests * blocks]: pieces of the cache to collect
+    mask     [requests, 1, 1, padded_tokens]: 0 where a token is, -inf where padding is
+    """
+
+    rows: Tensor
+    gather: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class ChunkCall:
+    """One request that computes several tokens.
+
+    gather  as in DecodeCall; None for a text's beginning, whose keys are all in this step
+    mask    [chunk, padded_tokens]; None for a text's beginning, which is plainly causal
+    """
+
+    start: int
+    end: int
+    gather: Tensor | None
+    mask: Tensor | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is the same for all layers of a step."""
+
+    slots: Tensor
+    decodes: tuple[DecodeCall, ...]
+    chunks: tuple[ChunkCall, ...]
+
+
+class PagedAttention:
+    """Attention of a step's queries over the cache."""
+
+    def __init__(self, cache: KVCache) -> None:
+        first = cache.layers[0]
+        self._cache = cache
+        self._kv_heads = first.shape[1]
+        self._head_dim = first.shape[3]
+        # One block of one head as a row: [2 * kv_heads * blocks, block_tokens * head_dim].
+        self._pieces = tuple(
+            layer.view(-1, cache.block_tokens * self._head_dim) for layer in cache.layers
+        )
+        # Where each head's blocks begin among those rows.
+        self._head_starts = torch.arange(2 * self._kv_heads, device=first.device) * cache.blocks
+        self._gathered = torch.empty(0, dtype=first.dtype, device=first.device)
+
+    def plan(self, batch: StepBatch) -> Plan:
+        """Prepare what all layers share: where to write, what to gather, what to mask."""
+        decoding = [r for r in range(batch.requests) if batch.query_tokens(r) == 1]
+        decoding.sort(key=lambda r: batch.context_tokens[r])
+        chunks = [r for r in range(batch.requests) if batch.query_tokens(r) > 1]
+        return Plan(
+            slots=self._indices(batch.slots()),
+            decodes=tuple(self._decode_call(batch, bucket) for bucket in _buckets(batch, decoding)),
+            chunks=tuple(self._chunk_call(batch, request) for request in chunks),
+        )
+
+    def attend(self, layer: int, queries: Tensor, keys_values: Tensor, plan: Plan) -> Tensor:
+        """Store the step's keys and values, and return what its queries see.
+
+        queries      [tokens, heads, head_dim]
+        keys_values  [tokens, 2, kv_heads, head_dim]
+        returns      [tokens, heads, head_dim]
+        """
+        self._cache.write(layer, plan.slots, keys_values)
+        out = torch.empty_like(queries)
+        for call in plan.decodes:
+            self._decode(layer, queries, call, out)
+        for chunk in plan.chunks:
+            self._chunk(layer, queries, keys_values, chunk, out)
+        return out
+
+    def _decode(self, layer: int, queries: Tensor, call: DecodeCall, out: Tensor) -> None:
+        requests = len(call.rows)
+        # [2, kv_heads, requests, padded_tokens, head_dim] -> keys, values [requests, kv_heads, …]
+        keys, values = self._gather(layer, call.gather, requests).transpose(1, 2)
+        grouped = queries[call.rows].view(requests, self._kv_heads, -1, self._head_dim)
+        mask = call.mask.expand(-1, self._kv_heads, grouped.shape[2], -1)
+        seen = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask)
+        out[call.rows] = seen.reshape(requests, -1, self._head_dim)
+
+    def _chunk(
+        self, layer: int, queries: Tensor, keys_values: Tensor, call: ChunkCall, out: Tensor
+    ) -> None:
+        rows = slice(call.start, call.end)
+        if call.gather is None:
+            keys, values = keys_values[rows].permute(1, 2, 0, 3)
+        else:
+            keys, values = self._gather(layer, call.gather, 1)[:, :, 0]
+        # The heads of a group see one key head through a stride of 0:
+        # queries [kv_heads, group, chunk, head_dim], keys [kv_heads, group, context, head_dim].
+        grouped = queries[rows].view(call.end - call.start, self._kv_heads, -1, self._head_dim)
+        grouped = grouped.permute(1, 2, 0, 3)
+        group = grouped.shape[1]
+        seen = F.scaled_dot_product_attention(
+            grouped,
+            keys[:, None].expand(-1, group, -1, -1),
+            values[:, None].expand(-1, group, -1, -1),
+            attn_mask=call.mask,
+            is_causal=call.mask is None,
+        )
+        out[rows] = seen.permute(2, 0, 1, 3).reshape(out[rows].shape)
+
+    def _gather(self, layer: int, index: Tensor, requests: int) -> Tensor:
+        """Collect blocks side by side: [2, kv_heads, requests, padded_tokens, head_dim]."""
+        pieces = self._pieces[layer]
+        wanted = len(index) * pieces.shape[1]
+        if self._gathered.numel() < wanted:
+            self._gathered = pieces.new_empty(wanted)
+        gathered = self._gathered[:wanted].view(len(index), pieces.shape[1])
+        torch.index_select(pieces, 0, index, out=gathered)
+        return gathered.view(2, self._kv_heads, requests, -1, self._head_dim)
+
+    def _decode_call(self, batch: StepBatch, bucket: list[int]) -> DecodeCall:
+        blocks = max(len(_used_blocks(batch, r)) for r in bucket)
+        # Padding names block 0, which is always there to be read; the mask hides it.
+        tables = [[*_used_blocks(batch, r)] for r in bucket]
+        padded = self._indices([[*t, *([0] * (blocks - len(t)))] for t in tables])
+        contexts = self._indices([batch.context_tokens[r] for r in bucket])
+        positions = self._indices(range(blocks * batch.block_tokens))
+        hidden = positions[None, :] >= contexts[:, None]
+        return DecodeCall(
+            rows=self._indices([batch.query_starts[r] for r in bucket]),
+            gather=self._gather_index(padded),
+            mask=self._mask(hidden)[:, None, None, :],
+        )
+
+    def _chunk_call(self, batch: StepBatch, request: int) -> ChunkCall:
+        start, end = batch.query_starts[request], batch.query_starts[request + 1]
+        context = batch.context_tokens[request]
+        past = context - (end - start)
+        if past == 0:
+            return ChunkCall(start, end, None, None)
+        table = self._indices([[*_used_blocks(batch, request)]])
+        positions = self._indices(range(table.shape[1] * batch.block_tokens))
+        hidden = positions[None, :] > self._indices(range(past, context))[:, None]
+        return ChunkCall(start, end, self._gather_index(table), self._mask(hidden))
+
+    def _gather_index(self, tables: Tensor) -> Tensor:
+        """Turn block tables [requests, blocks] into rows of the pieces, for every head."""
+        return (self._head_starts[:, None, None] + tables[None]).reshape(-1)
+
+    def _mask(self, hidden: Tensor) -> Tensor:
+        zeros = torch.zeros(hidden.shape, dtype=self._gathered.dtype, device=hidden.device)
+        return zeros.masked_fill_(hidden, float("-inf"))
+
+    def _indices(self, values: Sequence[int] | list[list[int]]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64).to(self._gathered.device, non_blocking=True)
+
+
+def _used_blocks(batch: StepBatch, request: int) -> Sequence[int]:
+    """Return the blocks that hold this request's context; it may own more by now."""
+    return batch.blocks[request][: -(-batch.context_tokens[request] // batch.block_tokens)]
+
+
+def _buckets(batch: StepBatch, ascending: list[int]) -> list[list[int]]:
+    """Split requests, shortest context first, so that no call is mostly padding."""
+    buckets: list[list[int]] = []
+    rest = ascending
+    while rest:
+        longest = batch.context_tokens[rest[-1]]
+        # From the longest downwards, as far as padding stays within its share.
+        first, used = len(rest), 0
+        while first > 0:
+            used += batch.context_tokens[rest[first - 1]]
+            if used < (1 - BUCKET_WASTE) * longest * (len(rest) - first + 1):
+                break
+            first -= 1
+        buckets.append(rest[first:])
+        rest = rest[:first]
+    return buckets

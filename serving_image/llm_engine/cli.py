@@ -1,0 +1,251 @@
+"""The command line `llm-engine`. Imports nothing heavy before the work is known."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_engine.contract.arguments import DEFAULT_PORT, ServeArguments
+from llm_engine.contract.quantization import Quantization
+from llm_engine.server.lifecycle import Lifecycle, process_began_s
+
+if TYPE_CHECKING:
+    from llm_engine.contract.inspection import Inspection
+    from llm_engine.engine import Engine
+
+_MODEL_HELP = "a folder with safetensors, a .gguf file, or hf://owner/name[@revision]"
+
+
+def main() -> None:
+    """Run the command line; ends the process with its exit code."""
+    arguments = _parser().parse_args()
+    code = arguments.run(arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: torch takes its time to unload, and a load that was given up may still run.
+    os._exit(code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="llm-engine", description="Serve a language model, look into one, or try one."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serve(commands.add_parser("serve", help="serve a model over HTTP, OpenAI-style"))
+    _add_inspect(commands.add_parser("inspect", help="read a model's shape, not its weights"))
+    _add_generate(commands.add_parser("generate", help="continue a prompt on this machine"))
+    return parser
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Serve a model over HTTP. Probes (/livez, /readyz, /startupz) answer from the first moment;"
+        " SIGTERM lets running requests finish."
+    )
+    _add_model_options(parser)
+    option = parser.add_argument
+    option("--served-name", metavar="NAME", help="the model's name in requests [MODEL's last part]")
+    option("--host", default="127.0.0.1", help="address to listen on [%(default)s]")
+    option("--port", type=int, default=DEFAULT_PORT, help="port to listen on [%(default)s]")
+    option(
+        "--drain-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="seconds that running requests get after SIGTERM [%(default)g]",
+    )
+    option(
+        "--tpot-target-seconds",
+        type=float,
+        metavar="S",
+        help="time per output token to keep while prompts come in [no pacing]",
+    )
+    parser.set_defaults(run=_serve)
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Read configuration and weight headers; needs no GPU and little memory."
+    parser.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write that JSON here")
+    parser.set_defaults(run=_inspect)
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Continue a prompt, and say how fast."
+    _add_model_options(parser)
+    option = parser.add_argument
+    option("--prompt", required=True, metavar="TEXT", help="what to continue")
+    option("--chat", action="store_true", help="take the prompt as a message to an assistant")
+    option("--max-tokens", type=int, default=128, metavar="N", help="[%(default)s]")
+    option("--temperature", type=float, default=0.0, metavar="T", help="[%(default)g: greedy]")
+    option("--seed", type=int, metavar="N", help="makes sampling repeatable")
+    parser.set_defaults(run=_generate)
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument
+    option("model", metavar="MODEL", help=_MODEL_HELP)
+    option(
+        "--quantization",
+        type=Quantization,
+        choices=list(Quantization),
+        default=Quantization.NONE,
+        metavar="{" + ",".join(Quantization) + "}",
+        help="how weights are kept in memory [%(default)s]",
+    )
+    option("--device", default="auto", help="auto, cpu, cuda or cuda:N [%(default)s]")
+    option(
+        "--max-context-tokens",
+        type=int,
+        metavar="N",
+        help="longest prompt plus output of one request [the model's own]",
+    )
+    option(
+        "--kv-cache-bytes",
+        type=int,
+        metavar="N",
+        help="bytes for keys and values [what memory allows]",
+    )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    lifecycle = Lifecycle(process_began_s())
+    from llm_engine.server.log_lines import start_logging
+    from llm_engine.server.process import LoadFailed, bind, serve
+
+    arguments = ServeArguments(
+        model=options.model,
+        served_name=options.served_name or Path(options.model).name,
+        quantization=options.quantization,
+        port=options.port,
+        host=options.host,
+        device=options.device,
+        max_context_tokens=options.max_context_tokens,
+        kv_cache_bytes=options.kv_cache_bytes,
+        drain_s=options.drain_seconds,
+        tpot_target_s=options.tpot_target_seconds,
+    )
+    start_logging()
+    try:
+        listener = bind(arguments.host, arguments.port)
+        serve(arguments, listener, lifecycle, lambda: _load(options, lifecycle))
+    except (LoadFailed, ValueError) as error:
+        from llm_engine.server.failure import EXIT_CODE, failure_of, leave_word, say
+
+        failure = failure_of(error.__cause__ if isinstance(error, LoadFailed) else error)
+        leave_word(failure, os.environ)
+        say(failure)
+        return EXIT_CODE
+    return 0
+
+
+def _load(options: argparse.Namespace, lifecycle: Lifecycle) -> "Engine":
+    """Load the engine; runs on a thread, while the port answers already."""
+    import logging
+
+    lifecycle.enter("import")
+    from llm_engine.engine import Engine
+
+    def enter(phase: str) -> None:
+        lifecycle.enter(phase)
+        logging.getLogger("llm_engine").info("%.1f s: %s", lifecycle.start_seconds(), phase)
+
+    return Engine.load(
+        options.model,
+        quantization=options.quantization,
+        device=options.device,
+        max_context_tokens=options.max_context_tokens,
+        kv_cache_bytes=options.kv_cache_bytes,
+        tpot_target_s=options.tpot_target_seconds,
+        on_phase=enter,
+    )
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    """Report the shape of a model, or why it cannot be served."""
+    from llm_engine.contract.inspection import termination_message
+    from llm_engine.server.failure import EXIT_CODE, say
+    from llm_engine.weights.inspection import inspect
+
+    report = inspect(options.model)
+    line = termination_message(report)
+    if options.output is not None:
+        options.output.write_text(line)
+    if options.json:
+        print(line)
+    if report.failure is not None:
+        say(report.failure)
+        return EXIT_CODE
+    if not options.json:
+        print("\n".join(_described(report)))
+    return 0
+
+
+def _described(report: "Inspection") -> list[str]:
+    """Return what a person wants to know of a model, one fact a line."""
+    shape, gib = report.shape, 1 << 30
+    if shape is None:
+        return []
+    heads = f"{shape.query_heads} query, {shape.kv_heads} key-value, {shape.head_dim} wide"
+    weights = ", ".join(
+        f"{shape.weight_bytes(quantization, 2) / gib:.2f} GiB {quantization}"
+        for quantization in Quantization
+    )
+    return [
+        f"architecture  {shape.architecture}, {shape.layers} layers of {shape.hidden_size}",
+        f"heads         {heads}",
+        f"parameters    {shape.parameters:,}",
+        f"context       {shape.context_tokens:,} tokens",
+        f"files         {report.file_format} {report.file_dtype}, {report.file_bytes or 0:,} bytes",
+        f"weights       {weights} (in bf16)",
+        f"keys, values  {shape.kv_bytes_per_token(2):,} bytes a token (in bf16)",
+    ]
+
+
+def _generate(options: argparse.Namespace) -> int:
+    """Print the continuation of a prompt as it comes, and its speed on stderr."""
+    from llm_engine.engine import Engine
+    from llm_engine.engine.generation import generate
+    from llm_engine.sampling.parameters import SamplingParameters
+    from llm_engine.server.failure import EXIT_CODE, failure_of, say
+
+    def say_phase(phase: str) -> None:
+        print(f"llm-engine: {phase} ...", file=sys.stderr)
+
+    def write(text: str) -> None:
+        print(text, end="", flush=True)
+
+    sampling = SamplingParameters(
+        max_tokens=options.max_tokens, temperature=options.temperature, seed=options.seed
+    )
+    try:
+        engine = Engine.load(
+            options.model,
+            quantization=options.quantization,
+            device=options.device,
+            max_context_tokens=options.max_context_tokens,
+            kv_cache_bytes=options.kv_cache_bytes,
+            on_phase=say_phase,
+        )
+        engine.start()
+        times = generate(engine, options.prompt, sampling, write, options.chat)
+        engine.stop()
+    except Exception as error:
+        say(failure_of(error))
+        return EXIT_CODE
+    print()
+    per_s = (times.output_tokens - 1) / times.decode_s if times.decode_s else 0.0
+    first_ms = (times.queue_s + times.prefill_s) * 1000
+    print(
+        f"llm-engine: {times.prompt_tokens} prompt tokens, first token after {first_ms:.0f} ms;"
+        f" {times.output_tokens} tokens at {per_s:.1f}/s",
+        file=sys.stderr,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""A request while the engine works on it: its caller, its chance, its times."""
+
+import logging
+from collections.abc import Callable
+from random import Random, SystemRandom
+from typing import TYPE_CHECKING
+
+from llm_engine.engine.messages import FinishReason, GenerationRequest, RequestTimes, TokenEvent
+from llm_engine.scheduling.request import Request
+
+if TYPE_CHECKING:
+    from llm_engine.sampling.sampler import Choice
+
+log = logging.getLogger(__name__)
+
+
+class ActiveRequest:
+    """What surrounds one scheduled request."""
+
+    def __init__(
+        self,
+        asked: GenerationRequest,
+        on_event: Callable[[TokenEvent], None],
+        eos_tokens: frozenset[int],
+        block_tokens: int,
+        now_s: float,
+    ) -> None:
+        self.name = asked.request_id
+        self.request = Request(asked.request_id, list(asked.prompt_tokens), block_tokens)
+        self.preemptions = 0
+        self._sampling = asked.sampling
+        self._on_event = on_event
+        own_ends = frozenset() if asked.sampling.ignore_eos else eos_tokens
+        self._end_tokens = own_ends | asked.sampling.stop_token_ids
+        seed = asked.sampling.seed
+        self._chance = Random(SystemRandom().getrandbits(64) if seed is None else seed)
+        self._arrived_at_s = now_s
+        self._scheduled_at_s: float | None = None
+        self._first_token_at_s: float | None = None
+
+    def choice(self) -> "Choice":
+        """Return what the sampler needs to choose the next token."""
+        from llm_engine.sampling.sampler import Choice
+
+        return Choice(
+            parameters=self._sampling,
+            tokens=self.request.tokens,
+            prompt_tokens=self.request.prompt_tokens,
+            chance=self._chance,
+            end_tokens=self._end_tokens,
+        )
+
+    def scheduled(self, now_s: float) -> None:
+        """Note the first step."""
+        if self._scheduled_at_s is None:
+            self._scheduled_at_s = now_s
+
+    def sampled(self, token: int, now_s: float) -> None:
+        """Append a new token, and note the time of the first."""
+        self.request.tokens.append(token)
+        if self._first_token_at_s is None:
+            self._first_token_at_s = now_s
+
+    def finish_reason(self, token: int) -> FinishReason | None:
+        """Tell whether the text ends with this token, already taken in, and why."""
+        if token in self._end_tokens and self.request.output_tokens > self._sampling.min_tokens:
+            return "stop"
+        if self.request.output_tokens >= self._sampling.max_tokens:
+            return "length"
+        return None
+
+    def tell(self, event: TokenEvent) -> bool:
+        """Pass an event on; False when the caller failed, which must not harm other requests."""
+        try:
+            self._on_event(event)
+        except Exception:
+            log.exception("the receiver of request %s failed", self.name)
+            return False
+        return True
+
+    def times(self, now_s: float) -> RequestTimes:
+        """Return where the time went until now."""
+        scheduled_s = now_s if self._scheduled_at_s is None else self._scheduled_at_s
+        first_s = now_s if self._first_token_at_s is None else self._first_token_at_s
+        return RequestTimes(
+            arrived_at_s=self._arrived_at_s,
+            queue_s=scheduled_s - self._arrived_at_s,
+            prefill_s=first_s - scheduled_s,
+            decode_s=now_s - first_s,
+            prompt_tokens=self.request.prompt_tokens,
+            output_tokens=self.request.output_tokens,
+            preemptions=self.preemptions,
+        )

@@ -1,0 +1,238 @@
+"""The engine as others see it: submit, abort, watch. Its thread steps in the background."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal
+
+from llm_engine.contract.quantization import Quantization
+from llm_engine.contract.shape import ModelShape
+from llm_engine.engine.active import ActiveRequest
+from llm_engine.engine.loading import Loaded, LoadOptions, load
+from llm_engine.engine.messages import (
+    EngineStats,
+    EngineStopped,
+    FinishReason,
+    GenerationRequest,
+    StepRecord,
+    TokenEvent,
+)
+from llm_engine.engine.stepper import Stepper
+
+if TYPE_CHECKING:
+    from llm_engine.tokenizer.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+FAILED_STEPS_ALLOWED: Final = 2
+"""One more failed step in a row means that the engine, not a request, is broken."""
+
+
+class Engine:
+    """One model, served by one background thread. All methods are thread-safe.
+
+    on_step  told of every step, from the engine's thread; None: nobody is
+    """
+
+    def __init__(self, loaded: Loaded, tpot_target_s: float | None = None) -> None:
+        self.tokenizer: Tokenizer = loaded.tokenizer
+        self.shape: ModelShape = loaded.checkpoint.settings.shape
+        self.max_context_tokens = loaded.max_context_tokens
+        self.device = loaded.device
+        self.dtype = loaded.dtype
+        self.on_step: Callable[[StepRecord], None] | None = None
+        self._runner = loaded.runner
+        self._stepper = Stepper(
+            loaded.runner, loaded.limits, loaded.max_context_tokens, tpot_target_s, self._forget
+        )
+        self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
+        # Shared between the callers and the thread, under the lock.
+        self._wake = threading.Condition()
+        self._state: Literal["new", "running", "stopped"] = "new"
+        self._known: dict[str, ActiveRequest] = {}
+        self._submitted: list[ActiveRequest] = []
+        self._aborted: list[ActiveRequest] = []
+        self._stats = self._stepper.stats()
+
+    @classmethod
+    def load(  # noqa: PLR0913 (each is a flag of the command line)
+        cls,
+        model: str,
+        *,
+        quantization: Quantization = Quantization.NONE,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_context_tokens: int | None = None,
+        kv_cache_bytes: int | None = None,
+        tpot_target_s: float | None = None,
+        on_phase: Callable[[str], None] = lambda _phase: None,
+    ) -> "Engine":
+        """Load a model and compute a first token with it; `start` then serves requests.
+
+        on_phase  told each phase as it begins: resolve, import, load, warmup
+
+        Raises ModelRefused for a model that will not do, ValueError for options that will not.
+        """
+        options = LoadOptions(
+            quantization=quantization,
+            device=device,
+            dtype=dtype,
+            max_context_tokens=max_context_tokens,
+            kv_cache_bytes=kv_cache_bytes,
+        )
+        return cls(load(model, options, on_phase), tpot_target_s)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        with self._wake:
+            if self._state != "new":
+                raise EngineStopped("an engine starts once")
+            self._state = "running"
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End every request with "abort" and wait for the thread to end. Idempotent."""
+        with self._wake:
+            self._state = "stopped"
+            self._wake.notify()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    @property
+    def healthy(self) -> bool:
+        """Tell whether the thread serves requests."""
+        return self._state == "running" and self._thread.is_alive()
+
+    def submit(self, request: GenerationRequest, on_event: Callable[[TokenEvent], None]) -> None:
+        """Queue a request; `on_event` is called from the engine's thread, so it must be quick.
+
+        Raises ValueError for a request that can never run, EngineStopped once nothing runs.
+        """
+        self._check(request)
+        active = ActiveRequest(
+            request,
+            on_event,
+            self.tokenizer.eos_tokens,
+            self._runner.block_tokens,
+            time.monotonic(),
+        )
+        with self._wake:
+            if self._state == "stopped":
+                raise EngineStopped("the engine has stopped")
+            if request.request_id in self._known:
+                raise ValueError(f"request id {request.request_id!r} is already running")
+            self._known[request.request_id] = active
+            self._submitted.append(active)
+            self._wake.notify()
+
+    def abort(self, request_id: str) -> None:
+        """End a request before the next step; an unknown one is fine, since it may have ended."""
+        with self._wake:
+            active = self._known.get(request_id)
+            if active is not None:
+                self._aborted.append(active)
+                self._wake.notify()
+
+    def stats(self) -> EngineStats:
+        """Return the state after the last step, with the requests that came since."""
+        with self._wake:
+            stats = self._stats
+            prompts = [active.request.prompt_tokens for active in self._submitted]
+        return replace(
+            stats,
+            waiting=stats.waiting + len(prompts),
+            pending_prefill_tokens=stats.pending_prefill_tokens + sum(prompts),
+            tokens_in_flight=stats.tokens_in_flight + sum(prompts),
+        )
+
+    def _check(self, request: GenerationRequest) -> None:
+        prompt, most = len(request.prompt_tokens), request.sampling.max_tokens
+        if prompt < 1 or most < 1:
+            raise ValueError(f"{prompt} prompt tokens and max_tokens {most}; both must be positive")
+        if prompt + most > self.max_context_tokens:
+            raise ValueError(
+                f"{prompt} prompt tokens and {most} output tokens exceed the context of "
+                f"{self.max_context_tokens}"
+            )
+        last = self.shape.vocabulary - 1
+        ids = (*request.prompt_tokens, *request.sampling.stop_token_ids)
+        if min(ids) < 0 or max(ids) > last:
+            raise ValueError(f"token ids must be 0 to {last}")
+
+    # From here on: the engine's thread.
+
+    def _serve(self) -> None:
+        reason: FinishReason = "error"
+        try:
+            self._runner.enter_thread()
+            failed_steps = 0
+            while self._take_in():
+                failed_steps = 0 if self._try_step() else failed_steps + 1
+                if failed_steps > FAILED_STEPS_ALLOWED:
+                    raise RuntimeError(f"{failed_steps} steps in a row failed")
+            reason = "abort"
+        except Exception:
+            log.exception("the engine's thread ends")
+        finally:
+            with self._wake:
+                self._state = "stopped"
+                for active in self._submitted:
+                    self._stepper.add(active)
+                self._submitted.clear()
+            self._stepper.finish_all(reason, "the engine failed" if reason == "error" else None)
+            self._publish()
+
+    def _take_in(self) -> bool:
+        """Wait for work; take new requests in and aborted ones out. False ends the loop."""
+        with self._wake:
+            while not (self._submitted or self._aborted or self._stepper.has_work):
+                if self._state == "stopped":
+                    return False
+                self._wake.wait()
+            if self._state == "stopped":
+                return False
+            submitted, self._submitted = self._submitted, []
+            aborted, self._aborted = self._aborted, []
+            for active in submitted:
+                self._stepper.add(active)
+            # Published before the lock is let go: nobody may see a request neither here nor there.
+            self._stats = self._stepper.stats()
+        for active in aborted:
+            self._stepper.finish(active, "abort")
+        if aborted:
+            self._publish()
+        return True
+
+    def _try_step(self) -> bool:
+        """Step if there is work; a failure ends the requests it may have harmed."""
+        if not self._stepper.has_work:
+            return True
+        try:
+            record = self._stepper.step()
+        except Exception as error:
+            log.exception("a step failed")
+            self._stepper.finish_running(f"{type(error).__name__}: {error}")
+            self._publish()
+            return False
+        self._publish()
+        self._tell(record)
+        return True
+
+    def _tell(self, record: StepRecord) -> None:
+        if self.on_step is None:
+            return
+        try:
+            self.on_step(record)
+        except Exception:  # whoever counts steps must not end them
+            log.exception("the receiver of step records failed")
+
+    def _publish(self) -> None:
+        stats = self._stepper.stats()
+        with self._wake:
+            self._stats = stats
+
+    def _forget(self, name: str) -> None:
+        with self._wake:
+            del self._known[name]

@@ -1,0 +1,156 @@
+"""From the name of a model to a runner that has computed its first token."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from llm_engine.contract.arguments import BLOCK_TOKENS
+from llm_engine.contract.quantization import Quantization
+from llm_engine.engine.host import Host, read_host
+from llm_engine.engine.memory import check_weights_fit, count_blocks
+from llm_engine.scheduling.plan import Limits
+from llm_engine.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from llm_engine.weights.checkpoint import Checkpoint, open_checkpoint
+from llm_engine.weights.source import resolve_source
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_engine.engine.runner import Runner
+
+# A CPU step of 256 tokens keeps its matrix units busy; more only makes streams wait.
+CPU_LIMITS: Final = Limits(step_tokens=256, step_requests=64)
+CUDA_LIMITS: Final = Limits(step_tokens=2048, step_requests=256)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to run."""
+
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer
+    runner: "Runner"
+    limits: Limits
+    max_context_tokens: int
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to load; None leaves the choice to the engine.
+
+    device  auto, cpu, cuda or cuda:N
+    dtype   auto, float32 or bfloat16: what is computed in, and what the KV cache keeps
+    """
+
+    quantization: Quantization = Quantization.NONE
+    device: str = "auto"
+    dtype: str = "auto"
+    max_context_tokens: int | None = None
+    kv_cache_bytes: int | None = None
+    block_tokens: int = BLOCK_TOKENS
+
+
+def load(model: str, options: LoadOptions, on_phase: Callable[[str], None]) -> Loaded:
+    """Load a model. Everything that can be refused is refused before memory is taken.
+
+    on_phase  told the phase that begins: resolve, import, load, warmup
+    """
+    on_phase("resolve")
+    checkpoint = open_checkpoint(resolve_source(model))
+    context = choose_context(checkpoint, options.max_context_tokens)
+    tokenizer = load_tokenizer(checkpoint)
+    on_phase("import")
+    # Threads that wait for work must sleep: spinning ones take the CPU from those that have some,
+    # and a step then takes 40 times as long on a machine that is shared. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251
+    import torch
+
+    host = read_host()
+    torch.set_num_threads(host.threads)
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.dtype, device, host)
+    on_phase("load")
+    runner, limits = _load_runner(checkpoint, options, device, dtype, host, context)
+    on_phase("warmup")
+    _warm_up(runner)
+    return Loaded(
+        checkpoint, tokenizer, runner, limits, context, str(device), str(dtype).split(".")[-1]
+    )
+
+
+def choose_context(checkpoint: Checkpoint, wanted: int | None) -> int:
+    """Return the longest prompt plus output to serve."""
+    own = checkpoint.settings.shape.context_tokens
+    if wanted is None:
+        return own
+    if not 2 <= wanted <= own:
+        raise ValueError(f"max_context_tokens is {wanted}; the model allows 2 to {own}")
+    return wanted
+
+
+def choose_device(name: str) -> "torch.device":
+    """Pick the GPU where there is one, unless told otherwise."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {name!r} was asked for, and torch sees no CUDA device")
+    return device
+
+
+def choose_dtype(name: str, device: "torch.device", host: Host) -> "torch.dtype":
+    """Pick bf16 where the hardware multiplies it, fp32 elsewhere: emulated bf16 is 8x slower."""
+    import torch
+
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" or host.native_bf16 else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def _load_runner(
+    checkpoint: Checkpoint,
+    options: LoadOptions,
+    device: "torch.device",
+    dtype: "torch.dtype",
+    host: Host,
+    context_tokens: int,
+) -> "tuple[Runner, Limits]":
+    import torch
+
+    from llm_engine.attention.cache import KVCache
+    from llm_engine.engine.runner import Runner
+    from llm_engine.model.assembly import load_decoder
+
+    shape = checkpoint.settings.shape
+    is_cuda = device.type == "cuda"
+    free = torch.cuda.mem_get_info(device)[0] if is_cuda else host.free_bytes
+    weight_bytes = shape.weight_bytes(options.quantization, dtype.itemsize)
+    check_weights_fit(weight_bytes, free)
+    limits = CUDA_LIMITS if is_cuda else CPU_LIMITS
+    blocks = count_blocks(
+        block_bytes=shape.kv_bytes_per_token(dtype.itemsize) * options.block_tokens,
+        block_tokens=options.block_tokens,
+        context_tokens=context_tokens,
+        step_requests=limits.step_requests,
+        free_bytes=free - weight_bytes,
+        kv_cache_bytes=options.kv_cache_bytes,
+    )
+    decoder = load_decoder(checkpoint, options.quantization, dtype, device, context_tokens)
+    cache = KVCache.allocate(shape, blocks, options.block_tokens, dtype, device)
+    return Runner(decoder, cache, host.threads), limits
+
+
+def _warm_up(runner: "Runner") -> None:
+    """Compute a prompt and a token, so that the first user does not pay for first uses."""
+    from llm_engine.scheduling.request import Request
+
+    request = Request("warm-up", [0] * runner.block_tokens, runner.block_tokens)
+    request.blocks = [0, 1] if runner.blocks > 1 else [0]
+    runner.run({request: runner.block_tokens - 1}, [])
+    request.computed_tokens = runner.block_tokens - 1
+    runner.run({request: 1}, [])

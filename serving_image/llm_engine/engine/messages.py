@@ -1,0 +1,104 @@
+"""What goes into the engine and what comes out. No torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from llm_engine.sampling.parameters import SamplingParameters
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+class EngineStopped(Exception):
+    """A request came to an engine that runs no more."""
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """A prompt to continue; the id is the caller's and unique among running requests."""
+
+    request_id: str
+    prompt_tokens: tuple[int, ...]
+    sampling: SamplingParameters
+
+
+@dataclass(frozen=True)
+class RequestTimes:
+    """Where a finished request's time went.
+
+    arrived_at_s  monotonic clock at submit
+    queue_s       from arrival to its first step
+    prefill_s     from there to its first token
+    decode_s      from there to its last token
+    """
+
+    arrived_at_s: float
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+    prompt_tokens: int
+    output_tokens: int
+    preemptions: int
+
+    @property
+    def total_s(self) -> float:
+        """Seconds from arrival to the end."""
+        return self.queue_s + self.prefill_s + self.decode_s
+
+
+@dataclass(frozen=True)
+class TokenEvent:
+    """News of one request.
+
+    token_ids      new tokens, without the one that ended the text
+    finish_reason  None while more may come; an event with a reason is the last one
+    times          only with a reason; output_tokens counts the ending token too
+    error          what went wrong, only with the reason "error"
+    """
+
+    request_id: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None = None
+    times: RequestTimes | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step, for metrics."""
+
+    seconds: float
+    prefill_tokens: int
+    decode_tokens: int
+    requests: int
+    sampled_tokens: int
+    recomputed_tokens: int
+    preemptions: int
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """The engine at a glance.
+
+    kv_usage                share of blocks held, 0-1
+    pending_prefill_tokens  prompt tokens known but not yet computed, waiting ones included
+    tokens_in_flight        prompt and output tokens of all unfinished requests
+    max_concurrency         requests of the longest context that fit at the same time
+    last_token_at_s         monotonic clock at the newest token; None before the first
+    """
+
+    running: int = 0
+    waiting: int = 0
+    kv_usage: float = 0.0
+    pending_prefill_tokens: int = 0
+    tokens_in_flight: int = 0
+    preemptions: int = 0
+    recomputed_tokens: int = 0
+    blocks: int = 0
+    block_tokens: int = 0
+    max_concurrency: float = 0.0
+    last_token_at_s: float | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether there is nothing to do."""
+        return self.running == 0 and self.waiting == 0

@@ -1,0 +1,77 @@
+"""Run one planned step on the device: tokens to tensors, tensors to tokens."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from llm_engine.attention.batch import StepBatch
+from llm_engine.attention.cache import KVCache
+from llm_engine.attention.paged import PagedAttention
+from llm_engine.model.decoder import Decoder
+from llm_engine.sampling.sampler import Choice, choose_tokens
+from llm_engine.scheduling.request import Request
+
+
+class Runner:
+    """A model with its KV cache. Used by one thread."""
+
+    def __init__(self, decoder: Decoder, cache: KVCache, threads: int) -> None:
+        self._decoder = decoder
+        self._cache = cache
+        self._attention = PagedAttention(cache)
+        self._threads = threads
+
+    @property
+    def blocks(self) -> int:
+        """Count the blocks of the cache."""
+        return self._cache.blocks
+
+    @property
+    def block_tokens(self) -> int:
+        """Return the tokens of one block."""
+        return self._cache.block_tokens
+
+    @property
+    def weight_bytes(self) -> int:
+        """Return the bytes of all weights."""
+        return self._decoder.weight_bytes
+
+    @property
+    def cache_bytes(self) -> int:
+        """Return the bytes of keys and values, written or not."""
+        return self._cache.nbytes
+
+    def enter_thread(self) -> None:
+        """Set what torch keeps per thread."""
+        torch.set_num_threads(self._threads)
+
+    @torch.inference_mode()
+    def run(self, tokens: Mapping[Request, int], choices: Sequence[Choice]) -> list[int]:
+        """Compute these many tokens of each request.
+
+        choices  one for each request that catches up with its text in this step, in order;
+                 returns the next token of each of these
+        """
+        starts = [0]
+        ids: list[int] = []
+        sampled: list[int] = []
+        for request, count in tokens.items():
+            ids += request.tokens[request.computed_tokens : request.computed_tokens + count]
+            starts.append(len(ids))
+            if count == request.tokens_behind:
+                sampled.append(len(ids) - 1)
+        batch = StepBatch(
+            query_starts=tuple(starts),
+            context_tokens=tuple(r.computed_tokens + count for r, count in tokens.items()),
+            blocks=tuple(request.blocks for request in tokens),
+            block_tokens=self._cache.block_tokens,
+        )
+        device = self._decoder.device
+        logits = self._decoder.logits(
+            torch.tensor(ids, device=device),
+            torch.tensor(batch.positions(), device=device),
+            torch.tensor(sampled, dtype=torch.int64, device=device),
+            self._attention,
+            self._attention.plan(batch),
+        )
+        return choose_tokens(logits, choices) if sampled else []

@@ -1,0 +1,164 @@
+"""The requests of an engine and the steps that move them. Used by one thread only."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from llm_engine.engine.active import ActiveRequest
+from llm_engine.engine.messages import EngineStats, FinishReason, StepRecord, TokenEvent
+from llm_engine.scheduling.blocks import BlockPool
+from llm_engine.scheduling.pacing import Pace
+from llm_engine.scheduling.plan import Limits, Step, plan_step
+from llm_engine.scheduling.request import Request
+
+if TYPE_CHECKING:
+    from llm_engine.engine.runner import Runner
+
+
+class Stepper:
+    """Plans a step, runs it, hands its tokens out.
+
+    on_finished  told the name of every request that ended, before its caller is
+    """
+
+    def __init__(
+        self,
+        runner: "Runner",
+        limits: Limits,
+        max_context_tokens: int,
+        tpot_target_s: float | None,
+        on_finished: Callable[[str], None],
+    ) -> None:
+        self._runner = runner
+        self._limits = limits
+        self._tpot_target_s = tpot_target_s
+        self._on_finished = on_finished
+        self._pace = Pace()
+        self._pool = BlockPool(runner.blocks)
+        self._running: list[Request] = []  # oldest first, and so is the other
+        self._waiting: deque[Request] = deque()
+        self._active: dict[Request, ActiveRequest] = {}
+        slots = runner.blocks * runner.block_tokens
+        self._stats = EngineStats(
+            blocks=runner.blocks,
+            block_tokens=runner.block_tokens,
+            max_concurrency=slots / max_context_tokens,
+        )
+
+    @property
+    def has_work(self) -> bool:
+        """Tell whether any request is unfinished."""
+        return bool(self._active)
+
+    def add(self, active: ActiveRequest) -> None:
+        """Queue a request behind all others."""
+        self._active[active.request] = active
+        self._waiting.append(active.request)
+
+    def finish(
+        self,
+        active: ActiveRequest,
+        reason: FinishReason,
+        tokens: tuple[int, ...] = (),
+        error: str | None = None,
+    ) -> None:
+        """End a request and free its blocks; one that has ended already stays as it is."""
+        request = active.request
+        if self._active.pop(request, None) is None:
+            return
+        self._release(request)
+        if request in self._running:
+            self._running.remove(request)
+        else:
+            self._waiting.remove(request)
+        self._on_finished(active.name)
+        times = active.times(time.monotonic())
+        active.tell(TokenEvent(active.name, tokens, reason, times, error))
+
+    def finish_running(self, error: str) -> None:
+        """End with an error all requests that a failed step may have harmed."""
+        for request in list(self._running):
+            self.finish(self._active[request], "error", error=error)
+
+    def finish_all(self, reason: FinishReason, error: str | None = None) -> None:
+        """End every request."""
+        for active in list(self._active.values()):
+            self.finish(active, reason, error=error)
+
+    def step(self) -> StepRecord:
+        """Compute one step."""
+        started_s = time.monotonic()
+        limits = replace(
+            self._limits, prefill_tokens=self._pace.prefill_tokens(self._tpot_target_s)
+        )
+        step = plan_step(self._running, self._waiting, self._pool.free_blocks, limits)
+        if not step.tokens:
+            raise RuntimeError(f"{len(self._active)} requests and none of them can move")
+        self._preempt(step)
+        self._admit(step, started_s)
+        catching_up = [r for r, count in step.tokens.items() if count == r.tokens_behind]
+        decode_tokens = sum(1 for request in step.tokens if request.is_decoding)
+        choices = [self._active[request].choice() for request in catching_up]
+        sampled = self._runner.run(step.tokens, choices)
+        recomputed = sum(r.advance(count) for r, count in step.tokens.items())
+        now_s = time.monotonic()
+        for request, token in zip(catching_up, sampled, strict=True):
+            self._deliver(self._active[request], token, now_s)
+        record = StepRecord(
+            seconds=now_s - started_s,
+            prefill_tokens=sum(step.tokens.values()) - decode_tokens,
+            decode_tokens=decode_tokens,
+            requests=len(step.tokens),
+            sampled_tokens=len(sampled),
+            recomputed_tokens=recomputed,
+            preemptions=len(step.evicted),
+        )
+        self._pace = self._pace.after(record.seconds, record.prefill_tokens, decode_tokens)
+        self._stats = replace(
+            self._stats,
+            preemptions=self._stats.preemptions + record.preemptions,
+            recomputed_tokens=self._stats.recomputed_tokens + recomputed,
+            last_token_at_s=now_s if sampled else self._stats.last_token_at_s,
+        )
+        return record
+
+    def stats(self) -> EngineStats:
+        """Return the state between two steps."""
+        behind = sum(r.tokens_behind for r in self._active if not r.is_decoding)
+        return replace(
+            self._stats,
+            running=len(self._running),
+            waiting=len(self._waiting),
+            kv_usage=self._pool.usage,
+            pending_prefill_tokens=behind,
+            tokens_in_flight=sum(len(request.tokens) for request in self._active),
+        )
+
+    def _preempt(self, step: Step) -> None:
+        """Take the blocks of evicted requests; they wait in front, oldest first again."""
+        for request in step.evicted:
+            self._release(request)
+            self._running.remove(request)
+            self._waiting.appendleft(request)
+            self._active[request].preemptions += 1
+
+    def _admit(self, step: Step, now_s: float) -> None:
+        for request, count in step.tokens.items():
+            if self._waiting and request is self._waiting[0]:
+                self._running.append(self._waiting.popleft())
+                self._active[request].scheduled(now_s)
+            request.blocks += self._pool.take(request.blocks_to_add(count))
+
+    def _deliver(self, active: ActiveRequest, token: int, now_s: float) -> None:
+        active.sampled(token, now_s)
+        reason = active.finish_reason(token)
+        if reason is not None:
+            self.finish(active, reason, () if reason == "stop" else (token,))
+        elif not active.tell(TokenEvent(active.name, (token,))):
+            self.finish(active, "error", error="nobody could take the tokens")
+
+    def _release(self, request: Request) -> None:
+        self._pool.release(request.blocks)
+        request.restart()

@@ -1,0 +1,1 @@
+"""The decoder: a transformer of the Llama family as plain tensors."""

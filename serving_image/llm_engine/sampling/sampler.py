@@ -1,0 +1,105 @@
+"""Choose the next token of every request of a step."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from llm_engine.sampling.parameters import SamplingParameters
+
+FIRST_LOOK: Final = 256
+"""The most probable tokens that top-p looks at before it sorts a whole vocabulary."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What choosing one token needs to know of its request.
+
+    tokens         prompt and output so far
+    prompt_tokens  how many of them are the prompt
+    chance         the request's own source of chance: one draw per token, in any batch
+    end_tokens     ids that may not come before min_tokens are there
+    """
+
+    parameters: SamplingParameters
+    tokens: Sequence[int]
+    prompt_tokens: int
+    chance: Random
+    end_tokens: frozenset[int]
+
+
+def choose_tokens(logits: Tensor, choices: Sequence[Choice]) -> list[int]:
+    """Return one token per row of logits [requests, vocabulary]."""
+    logits = logits.float()
+    for row, choice in enumerate(choices):
+        _adjust(logits[row], choice)
+    drawn = [row for row, choice in enumerate(choices) if not choice.parameters.is_greedy]
+    tokens = logits.argmax(dim=-1)
+    if drawn:
+        tokens[drawn] = _draw(logits[drawn], [choices[row] for row in drawn])
+    chosen: list[int] = tokens.tolist()
+    return chosen
+
+
+def _adjust(row: Tensor, choice: Choice) -> None:
+    """Apply penalties and the ban on early ends to one row, in place."""
+    parameters = choice.parameters
+    if len(choice.tokens) - choice.prompt_tokens < parameters.min_tokens and choice.end_tokens:
+        row[list(choice.end_tokens)] = float("-inf")
+    if not parameters.has_penalties:
+        return
+    if parameters.repetition_penalty != 1.0:
+        seen = torch.tensor(sorted(set(choice.tokens)), device=row.device)
+        before = row[seen]
+        penalty = parameters.repetition_penalty
+        row[seen] = torch.where(before > 0, before / penalty, before * penalty)
+    counts = Counter(choice.tokens[choice.prompt_tokens :])
+    if counts:
+        generated = torch.tensor(list(counts), device=row.device)
+        times = torch.tensor(list(counts.values()), device=row.device, dtype=row.dtype)
+        row[generated] -= parameters.presence_penalty + parameters.frequency_penalty * times
+
+
+def _draw(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
+    """Draw one token per row: filter, then walk up the cumulated probabilities."""
+    temperatures = [choice.parameters.temperature for choice in choices]
+    # The maximum goes first, so that a tiny temperature cannot overflow.
+    logits = logits - logits.amax(dim=-1, keepdim=True)
+    logits /= torch.tensor(temperatures, device=logits.device)[:, None]
+    probabilities = torch.softmax(logits, dim=-1)
+    for row, choice in enumerate(choices):
+        _filter(probabilities[row], choice.parameters)
+    cumulated = probabilities.cumsum(dim=-1)
+    draws = torch.tensor([choice.chance.random() for choice in choices], device=logits.device)
+    targets = draws[:, None] * cumulated[:, -1:]
+    # The first token whose cumulated probability exceeds the draw; it has a probability itself.
+    found = torch.searchsorted(cumulated, targets, right=True)[:, 0]
+    # Rounding can lift a draw to the total itself: then it is the last token that has one.
+    last = (probabilities > 0).long().cumsum(dim=-1).argmax(dim=-1)
+    return torch.minimum(found, last)
+
+
+def _filter(row: Tensor, parameters: SamplingParameters) -> None:
+    """Set the probability of every token that is not kept to zero, in place."""
+    if parameters.top_k is not None and parameters.top_k < len(row):
+        least = row.topk(parameters.top_k).values[-1]
+        row[row < least] = 0.0
+    if parameters.top_p < 1.0:
+        row[row < _least_of_nucleus(row, parameters.top_p)] = 0.0
+    if parameters.min_p > 0.0:
+        row[row < parameters.min_p * row.max()] = 0.0
+
+
+def _least_of_nucleus(row: Tensor, top_p: float) -> Tensor:
+    """Return the smallest probability among the fewest tokens that hold `top_p` together."""
+    wanted = top_p * row.sum()
+    for looked_at in (min(FIRST_LOOK, len(row)), len(row)):
+        ordered = row.topk(looked_at).values
+        enough = ordered.cumsum(dim=0) >= wanted
+        if enough.any():
+            return ordered[enough.int().argmax()]
+    return row.new_zeros(())  # rounding left the sum just below: keep all

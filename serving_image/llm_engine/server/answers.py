@@ -1,0 +1,132 @@
+"""The bodies of our answers, as OpenAI's clients parse them."""
+
+from typing import Literal
+
+from pydantic import BaseModel, model_serializer
+
+AnswerReason = Literal["stop", "length"]
+
+
+class Usage(BaseModel):
+    """Tokens that a request cost."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+    @classmethod
+    def of(cls, prompt_tokens: int, completion_tokens: int) -> "Usage":
+        """Return the usage with its sum."""
+        return cls(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            total_tokens=prompt_tokens + completion_tokens,
+        )
+
+
+class Answer(BaseModel):
+    """What every answer carries."""
+
+    id: str
+    created: int
+    model: str
+    usage: Usage | None = None
+
+
+class CompletionChoice(BaseModel):
+    """One text; in a stream a piece of it."""
+
+    index: int = 0
+    text: str
+    logprobs: None = None
+    finish_reason: AnswerReason | None
+
+
+class Completion(Answer):
+    """Answer of `/v1/completions`, and each event of its stream."""
+
+    object: Literal["text_completion"] = "text_completion"
+    choices: list[CompletionChoice]
+
+
+class ChatMessage(BaseModel):
+    """What the assistant said."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class ChatChoice(BaseModel):
+    """One answer."""
+
+    index: int = 0
+    message: ChatMessage
+    logprobs: None = None
+    finish_reason: AnswerReason | None
+
+
+class ChatCompletion(Answer):
+    """Answer of `/v1/chat/completions`."""
+
+    object: Literal["chat.completion"] = "chat.completion"
+    choices: list[ChatChoice]
+
+
+class ChatDelta(BaseModel):
+    """What an event adds to the answer."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+
+    @model_serializer
+    def _only_what_is_added(self) -> dict[str, str]:
+        added = {"role": self.role, "content": self.content}
+        return {name: value for name, value in added.items() if value is not None}
+
+
+class ChatChunkChoice(BaseModel):
+    """A piece of one answer."""
+
+    index: int = 0
+    delta: ChatDelta
+    logprobs: None = None
+    finish_reason: AnswerReason | None
+
+
+class ChatChunk(Answer):
+    """One event of the stream of `/v1/chat/completions`."""
+
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    choices: list[ChatChunkChoice]
+
+
+class Model(BaseModel):
+    """One entry of `/v1/models`."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "llm-engine"
+    max_model_len: int
+
+
+class ModelList(BaseModel):
+    """Answer of `/v1/models`."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class Tokens(BaseModel):
+    """Answer of `/tokenize`."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+
+
+class Text(BaseModel):
+    """Answer of `/detokenize`."""
+
+    prompt: str

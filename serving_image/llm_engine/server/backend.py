@@ -1,0 +1,88 @@
+"""What the server needs of an engine, and no more.
+
+The server is written against this, so it can move to a process of its own without noticing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from llm_engine.contract.shape import ModelShape
+from llm_engine.engine.messages import EngineStats, GenerationRequest, StepRecord, TokenEvent
+
+
+class Detokenizer(Protocol):
+    """Turns tokens into text as they come; never gives half a character."""
+
+    def add(self, tokens: Sequence[int]) -> str:
+        """Return the text that is certain now."""
+
+    def finish(self) -> str:
+        """Return what was held back; the text has ended."""
+
+
+class Tokenizer(Protocol):
+    """Text to tokens and back."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a raw prompt; special tokens written in it are plain text."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens."""
+
+    def detokenizer(self) -> Detokenizer:
+        """Return a fresh incremental detokenizer."""
+
+    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """Return the tokens of a conversation, up to where the assistant speaks.
+
+        Raises TemplateRejected.
+        """
+
+
+class Backend(Protocol):
+    """An engine that is loaded and runs its steps on a thread of its own.
+
+    `submit`, `abort` and `stats` may be called from any thread and return at once.
+
+    on_step  told of every step that did work, from the engine's thread
+    """
+
+    on_step: Callable[[StepRecord], None] | None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+
+    @property
+    def shape(self) -> ModelShape:
+        """The model's shape; its vocabulary bounds the token ids."""
+
+    @property
+    def dtype(self) -> str:
+        """What the KV cache keeps."""
+
+    @property
+    def max_context_tokens(self) -> int:
+        """Longest prompt plus output of one request."""
+
+    @property
+    def healthy(self) -> bool:
+        """False once the engine's thread has died."""
+
+    def start(self) -> None:
+        """Begin to run steps."""
+
+    def stop(self) -> None:
+        """End the thread; open requests end as aborted. Blocks until it is over."""
+
+    def submit(self, request: GenerationRequest, on_event: Callable[[TokenEvent], None]) -> None:
+        """Queue a request; `on_event` is called from the engine's thread.
+
+        Raises EngineStopped when nothing runs any more.
+        """
+
+    def abort(self, request_id: str) -> None:
+        """End a request before the next step and free its blocks; an unknown one is fine."""
+
+    def stats(self) -> EngineStats:
+        """Return what the engine holds right now."""

@@ -1,0 +1,81 @@
+"""From the bytes of a request to its typed fields, or to an error that names the field."""
+
+from typing import Final, TypeVar
+
+from fastapi import Request
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from llm_engine.server.errors import ApiError
+from llm_engine.server.request_fields import RequestModel
+
+MAX_BODY_BYTES: Final = 10 * 1024 * 1024
+
+_WANTED: Final = {
+    "prompt": "a string, a list of strings, a list of tokens or a list of lists of tokens",
+    "stop": "a string or a list of strings",
+    "content": "a string or a list of text parts; images and audio are not understood",
+}
+"""Fields of more than one form; pydantic would speak of the first form only."""
+
+Fields = TypeVar("Fields", bound=RequestModel)
+
+
+async def read_fields(request: Request, fields: type[Fields]) -> Fields:
+    """Read and check a body.
+
+    Parsed straight from the bytes: no tree of Python objects between, and depth and numbers are
+    bounded by the parser. Raises `ApiError` 400, 413 or 415.
+    """
+    body = await _read(request)
+    try:
+        return fields.model_validate_json(body)
+    except ValidationError as invalid:
+        raise _refusal(invalid.errors(include_url=False, include_context=True)[0]) from None
+
+
+async def _read(request: Request) -> bytes:
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
+    if kind.lower() != "application/json":
+        raise ApiError(415, f"set Content-Type to application/json, not {kind[:80]!r}")
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise ApiError(415, f"send the body without Content-Encoding, not {encoding[:80]!r}")
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+        raise _too_large()
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            raise _too_large()
+    return bytes(body)
+
+
+def _too_large() -> ApiError:
+    message = f"the body is larger than {MAX_BODY_BYTES} bytes"
+    return ApiError(413, message, code="request_too_large")
+
+
+def _refusal(error: ErrorDetails) -> ApiError:
+    kind = error["type"]
+    if kind == "json_invalid":
+        return ApiError(400, f"the body is not valid JSON: {error['msg']}", code="invalid_json")
+    if kind in ("unsupported", "refused"):
+        name = str(error["ctx"]["name"])
+        code = "unsupported_parameter" if kind == "unsupported" else "invalid_value"
+        return ApiError(400, error["msg"], param=name, code=code)
+    path = [str(part) for part in error["loc"]]
+    for depth, part in enumerate(path):
+        if part in _WANTED and kind != "missing":
+            name = ".".join(path[: depth + 1])
+            return ApiError(400, f"{name} takes {_WANTED[part]}", param=name, code="invalid_value")
+    name = ".".join(path)
+    if kind == "extra_forbidden":
+        message = f"the field {name} is not known here, and nothing is ignored"
+        return ApiError(400, message, param=name, code="unknown_parameter")
+    if kind == "missing":
+        message = f"{name} is missing"
+        return ApiError(400, message, param=name, code="missing_required_parameter")
+    message = f"{name}: {error['msg']}" if name else f"the body: {error['msg']}"
+    return ApiError(400, message, param=name or None, code="invalid_value")

@@ -1,0 +1,97 @@
+"""From what a caller wrote to tokens that fit the context, or to an error that says why not."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from llm_engine.engine.messages import GenerationRequest
+from llm_engine.server.errors import ApiError
+from llm_engine.server.request_fields import GenerationFields, Message
+from llm_engine.server.serving import Serving
+from llm_engine.tokenizer.chat_template import TemplateRejected
+
+_INLINE_CHARACTERS: Final = 20_000
+"""Longer text is tokenized on a thread: it would hold up every other stream for milliseconds."""
+
+Result = TypeVar("Result")
+
+
+async def completion_prompts(
+    serving: Serving, prompt: str | list[int] | list[str] | list[list[int]]
+) -> list[list[int]]:
+    """Return the tokens of every prompt of a `/v1/completions` request."""
+    several = prompt if isinstance(prompt, list) and not _is_tokens(prompt) else [prompt]
+    if not several:
+        raise ApiError(400, "prompt is empty; give at least one token", param="prompt")
+    return [await _prompt_tokens(serving, one) for one in several]  # type: ignore[arg-type]
+
+
+async def _prompt_tokens(serving: Serving, prompt: str | list[int]) -> list[int]:
+    if isinstance(prompt, list):
+        check_token_ids(serving, prompt, "prompt")
+        return prompt
+    return await text_tokens(serving, prompt)
+
+
+async def text_tokens(serving: Serving, text: str) -> list[int]:
+    """Return the tokens of raw text."""
+    return await _run(len(text), lambda: serving.backend.tokenizer.encode(text))
+
+
+async def chat_tokens(serving: Serving, messages: Sequence[Message]) -> list[int]:
+    """Return the tokens of a conversation; raises `ApiError` when the template refuses it."""
+    turns = [
+        {"role": message.role, "content": message.text}
+        | ({} if message.name is None else {"name": message.name})
+        for message in messages
+    ]
+    characters = sum(len(turn["content"]) for turn in turns)
+    tokenizer = serving.backend.tokenizer
+    try:
+        return await _run(characters, lambda: tokenizer.apply_chat_template(turns))
+    except TemplateRejected as error:
+        raise ApiError(400, str(error), param="messages", code="template_rejected") from None
+
+
+async def _run(characters: int, work: Callable[[], Result]) -> Result:
+    return work() if characters < _INLINE_CHARACTERS else await asyncio.to_thread(work)
+
+
+def check_token_ids(serving: Serving, token_ids: Sequence[int], param: str) -> None:
+    """Raise `ApiError` (400) unless all are tokens of this model."""
+    vocabulary = serving.backend.shape.vocabulary
+    wrong = next((token for token in token_ids if not 0 <= token < vocabulary), None)
+    if wrong is not None:
+        message = f"{wrong} is no token of this model: its tokens are 0 to {vocabulary - 1}"
+        raise ApiError(400, message, param=param, code="invalid_value")
+
+
+def engine_request(
+    serving: Serving, fields: GenerationFields, prompt: Sequence[int], param: str
+) -> GenerationRequest:
+    """Return the request for the engine; nothing is ever cut to make it fit.
+
+    param  the field that the prompt came from
+    """
+    check_token_ids(serving, fields.stop_token_ids or (), "stop_token_ids")
+    if not prompt:
+        raise ApiError(400, f"{param} is empty; give at least one token", param=param)
+    room = serving.backend.max_context_tokens - len(prompt)
+    wanted = fields.output_limit
+    if room < 1 or (wanted is not None and wanted > room):
+        asked = "" if wanted is None else f" and {wanted} for the output"
+        message = (
+            f"the context of this model is {serving.backend.max_context_tokens} tokens; the request"
+            f" has {len(prompt)} in the prompt{asked}. Shorten the prompt or lower max_tokens"
+        )
+        raise ApiError(400, message, param=param, code="context_length_exceeded")
+    return GenerationRequest(
+        request_id=uuid.uuid4().hex,
+        prompt_tokens=tuple(prompt),
+        sampling=fields.sampling(room if wanted is None else wanted),
+    )
+
+
+def _is_tokens(prompt: Sequence[object]) -> bool:
+    return bool(prompt) and isinstance(prompt[0], int)

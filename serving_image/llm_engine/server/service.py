@@ -1,0 +1,72 @@
+"""A loaded engine and all that serves it. Importing this module imports FastAPI."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from typing import Final
+
+from llm_engine.engine.messages import GenerationRequest, StepRecord
+from llm_engine.sampling.parameters import SamplingParameters
+from llm_engine.server.app import create_app
+from llm_engine.server.backend import Backend
+from llm_engine.server.generation import collect, generate
+from llm_engine.server.lifecycle import Lifecycle
+from llm_engine.server.metrics import Metrics
+from llm_engine.server.serving import Serving
+from llm_engine.server.streams import Streams
+
+FEWEST_WAITING: Final = 64
+WAITING_PER_RUNNING: Final = 4
+"""The queue: so many requests may wait, at least, and for each that can run."""
+
+
+class Service:
+    """The API of one engine, wired up on the event loop that is running.
+
+    begin_drain  asks the process to finish what runs and to end
+    """
+
+    def __init__(
+        self,
+        served_name: str,
+        engine: Backend,
+        lifecycle: Lifecycle,
+        begin_drain: Callable[[], None],
+    ) -> None:
+        concurrency = int(engine.stats().max_concurrency)
+        max_open = concurrency + max(FEWEST_WAITING, WAITING_PER_RUNNING * concurrency)
+        self._engine = engine
+        self._metrics = Metrics(served_name, engine, lifecycle)
+        self.streams = Streams(engine, self._metrics, asyncio.get_running_loop(), max_open)
+        self.app = create_app(
+            Serving(
+                served_name=served_name,
+                created=int(time.time()),
+                backend=engine,
+                streams=self.streams,
+                metrics=self._metrics,
+                lifecycle=lifecycle,
+                begin_drain=begin_drain,
+            )
+        )
+
+    async def warm_up(self) -> None:
+        """Start the engine and prove it with a first token; raises what goes wrong.
+
+        Nothing of it is counted: the first request of a user is the first in the metrics.
+        """
+        self._engine.start()
+        uncounted = Metrics("", self._engine, Lifecycle(0.0))
+        streams = Streams(self._engine, uncounted, asyncio.get_running_loop(), max_open=1)
+        request = GenerationRequest(
+            request_id=uuid.uuid4().hex,
+            prompt_tokens=(0,),
+            sampling=SamplingParameters(max_tokens=1, temperature=0.0, ignore_eos=True),
+        )
+        await collect(generate(streams, self._engine.tokenizer, request, stops=()))
+        self._engine.on_step = self._step_done
+
+    def _step_done(self, step: StepRecord) -> None:
+        self._metrics.step_done(step)
+        self.streams.step_done()

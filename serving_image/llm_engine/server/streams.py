@@ -1,0 +1,194 @@
+"""Carries requests to the engine's thread, and its tokens back to the event loop.
+
+The one place where the two threads meet. Everything else of the server lives on the event loop.
+"""
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self
+
+from llm_engine.engine.messages import EngineStopped, FinishReason, GenerationRequest, TokenEvent
+from llm_engine.server.backend import Backend
+from llm_engine.server.errors import ApiError, draining
+from llm_engine.server.metrics import Metrics
+
+STALLED_AFTER_S: Final = 30.0
+"""Requests open and nothing computed for so long means that the engine hangs."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What arrived for a request since the last delivery; several steps' tokens if it was slow.
+
+    finish_reason  set on the last one
+    """
+
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None
+
+
+@dataclass
+class Stream:
+    """One request's way through the engine.
+
+    A context manager: leaving it early (client gone, stop string) aborts the request.
+
+    finish_reason  why it ended for its reader; the engine's own last word may come later
+    output_tokens  tokens produced so far, the one that ended the text too
+    """
+
+    request: GenerationRequest
+    submitted_s: float
+    _owner: "Streams"
+    first_token_s: float | None = None
+    last_token_s: float = 0.0
+    output_tokens: int = 0
+    finish_reason: FinishReason | None = None
+    _new_tokens: list[int] = field(default_factory=list)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def next(self) -> Delivery:
+        """Wait for news and return all that arrived."""
+        await self._news.wait()
+        self._news.clear()
+        tokens, self._new_tokens = self._new_tokens, []
+        return Delivery(tuple(tokens), self.finish_reason)
+
+    def push(self, tokens: tuple[int, ...]) -> None:
+        """Hand tokens (or a finish reason just set) to the reader."""
+        self._new_tokens += tokens
+        self._news.set()
+
+    def stop(self) -> None:
+        """End the request as a success of its own: a stop string was found in its text."""
+        self._owner.end(self, "stop")
+
+    def __enter__(self) -> Self:
+        """Return the stream."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Abort the request unless it has finished."""
+        self._owner.end(self, "abort")
+
+
+class Streams:
+    """All requests that are open, and whether the engine moves.
+
+    loop      the event loop; every method but `deliver` and `step_done` runs on it
+    max_open  requests that may be open at once, running and waiting
+    """
+
+    def __init__(
+        self, backend: Backend, metrics: Metrics, loop: asyncio.AbstractEventLoop, max_open: int
+    ) -> None:
+        self._backend = backend
+        self._metrics = metrics
+        self._loop = loop
+        self._max_open = max_open
+        # Kept until the engine's last word about them, which brings their times.
+        self._known: dict[str, Stream] = {}
+        self._inbox: deque[tuple[float, TokenEvent]] = deque()
+        self._wake_up_due = False
+        self._progress_s = time.monotonic()
+
+    def open(self, request: GenerationRequest) -> Stream:
+        """Submit a request; raises `ApiError` (429) when too many are open already."""
+        self.check_room(1)
+        now_s = time.monotonic()
+        if not self._known:
+            self._progress_s = now_s
+        try:
+            self._backend.submit(request, self.deliver)
+        except EngineStopped:
+            raise draining() from None
+        stream = Stream(request, now_s, self)
+        self._known[request.request_id] = stream
+        return stream
+
+    def check_room(self, requests: int) -> None:
+        """Raise `ApiError` (429) unless so many more requests may come in."""
+        if len(self._known) + requests > self._max_open:
+            message = f"{len(self._known)} requests are open (limit {self._max_open}); try again"
+            raise ApiError(429, message, code="rate_limit_exceeded", retry_after_s=1)
+
+    def end(self, stream: Stream, reason: FinishReason) -> None:
+        """End a request from our side; one that has finished already stays as it is."""
+        if stream.finish_reason is None:
+            stream.finish_reason = reason
+            self._backend.abort(stream.request.request_id)
+
+    def abort_all(self) -> None:
+        """End every open request; their readers see `abort`."""
+        for stream in self._known.values():
+            self.end(stream, "abort")
+            stream.push(())
+
+    def deliver(self, event: TokenEvent) -> None:
+        """Take an event from the engine's thread.
+
+        One wake-up of the event loop serves all events of a step: each costs a system call.
+        """
+        self._inbox.append((time.monotonic(), event))
+        if not self._wake_up_due:
+            self._wake_up_due = True
+            self._loop.call_soon_threadsafe(self._sort_inbox)
+
+    def step_done(self) -> None:
+        """Note from the engine's thread that a step computed something."""
+        self._progress_s = time.monotonic()
+
+    def _sort_inbox(self) -> None:
+        self._wake_up_due = False  # before reading: an event that comes now wakes us again
+        while self._inbox:
+            at_s, event = self._inbox.popleft()
+            stream = self._known.get(event.request_id)
+            if stream is not None:
+                self._take(stream, event, at_s)
+
+    def _take(self, stream: Stream, event: TokenEvent, at_s: float) -> None:
+        produced = len(event.token_ids)
+        if event.times is not None and event.finish_reason == "stop":
+            produced = event.times.output_tokens - stream.output_tokens  # with the ending token
+        if stream.finish_reason is None:
+            self._time_tokens(stream, produced, at_s)
+            stream.finish_reason = event.finish_reason
+            stream.push(event.token_ids)
+        if event.finish_reason is not None:
+            del self._known[event.request_id]
+            self._metrics.request_finished(stream, event.times)
+
+    def _time_tokens(self, stream: Stream, produced: int, at_s: float) -> None:
+        if produced == 0:
+            return
+        if stream.first_token_s is None:
+            stream.first_token_s = at_s
+            self._metrics.time_to_first_token.observe(at_s - stream.submitted_s)
+        else:
+            between_s = at_s - stream.last_token_s
+            self._metrics.inter_token_latency.observe(between_s / produced, produced)
+        stream.last_token_s = at_s
+        stream.output_tokens += produced
+
+    @property
+    def open_requests(self) -> int:
+        """Requests that the engine still knows."""
+        return len(self._known)
+
+    def why_stalled(self) -> str | None:
+        """Return why the engine counts as hung, or None."""
+        if not self._backend.healthy:
+            return "the engine's thread has died"
+        silent_s = time.monotonic() - self._progress_s
+        if self._known and silent_s > STALLED_AFTER_S:
+            requests = len(self._known)
+            return f"{requests} requests are open and nothing was computed for {silent_s:.0f} s"
+        return None

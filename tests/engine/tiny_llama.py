@@ -1,0 +1,142 @@
+"""A random llama of a few hundred kilobytes, and engines that run it in tight conditions."""
+
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from llm_engine.contract.quantization import Quantization
+from llm_engine.engine import Engine, GenerationRequest, SamplingParameters, TokenEvent
+from llm_engine.engine.loading import LoadOptions, load
+from llm_engine.scheduling.plan import Limits
+
+CONTEXT_TOKENS = 128
+BLOCK_TOKENS = 8
+SHAPE: Mapping[str, Any] = {
+    "vocab_size": 260,
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": CONTEXT_TOKENS,
+    "eos_token_id": 259,
+    "tie_word_embeddings": True,
+    # Wide enough that two tokens are seldom equally likely.
+    "initializer_range": 0.3,
+}
+
+
+def reference_model(**changes: Any) -> Any:
+    """Return transformers' own llama with fixed random weights."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers import LlamaConfig, LlamaForCausalLM
+    torch.manual_seed(7)
+    model = LlamaForCausalLM(LlamaConfig(**{**SHAPE, **changes})).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" in name:
+                weight.normal_(1.0, 0.2)
+    return model
+
+
+def save_tiny_llama(folder: Path, **changes: Any) -> Any:
+    """Save the model as transformers does, with a tokenizer of single bytes; return it."""
+    model = reference_model(**changes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save_pretrained(folder)
+    byte_tokenizer().save(str(folder / "tokenizer.json"))
+    return model
+
+
+def byte_tokenizer() -> Tokenizer:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|begin|>", "<|user|>", "<|pad|>", "<|end|>"])
+    return tokenizer
+
+
+def an_engine(
+    folder: Path,
+    *,
+    blocks: int | None = None,
+    step_tokens: int = 64,
+    step_requests: int = 16,
+    dtype: str = "float32",
+    quantization: Quantization = Quantization.NONE,
+) -> Engine:
+    """Return an engine that is not started; `blocks` is the size of its whole KV cache."""
+    itemsize = 2 if dtype == "bfloat16" else 4
+    shape = {**SHAPE}
+    token_bytes = (
+        2 * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"] * itemsize
+    )
+    options = LoadOptions(
+        quantization=quantization,
+        device="cpu",
+        dtype=dtype,
+        kv_cache_bytes=None if blocks is None else blocks * BLOCK_TOKENS * token_bytes,
+        block_tokens=BLOCK_TOKENS,
+    )
+    loaded = load(str(folder), options, lambda _phase: None)
+    limits = Limits(step_tokens=step_tokens, step_requests=step_requests)
+    return Engine(replace(loaded, limits=limits))
+
+
+class Answers:
+    """Collects the events of several requests until all of them have ended."""
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, list[int]] = {}
+        self.last: dict[str, TokenEvent] = {}
+        self._changed = threading.Condition()
+
+    def take(self, event: TokenEvent) -> None:
+        with self._changed:
+            self.tokens.setdefault(event.request_id, []).extend(event.token_ids)
+            if event.finish_reason is not None:
+                assert event.request_id not in self.last, "two last events"
+                self.last[event.request_id] = event
+            self._changed.notify_all()
+
+    def wait_for_ends(self, count: int, timeout_s: float = 60.0) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.last) >= count, timeout_s), self.tokens
+
+    def wait_for_token(self, name: str, timeout_s: float = 60.0) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: bool(self.tokens.get(name)), timeout_s)
+
+
+def answer(
+    engine: Engine, prompts: Sequence[Sequence[int]], sampling: SamplingParameters
+) -> list[list[int]]:
+    """Submit all prompts at once and return their tokens; the engine must be running."""
+    answers = Answers()
+    for number, prompt in enumerate(prompts):
+        request = GenerationRequest(str(number), tuple(prompt), sampling)
+        engine.submit(request, answers.take)
+    answers.wait_for_ends(len(prompts))
+    reasons = {event.finish_reason for event in answers.last.values()}
+    assert reasons <= {"stop", "length"}, answers.last
+    return [answers.tokens[str(number)] for number in range(len(prompts))]
+
+
+def greedy(max_tokens: int) -> SamplingParameters:
+    return SamplingParameters(max_tokens=max_tokens, temperature=0.0, ignore_eos=True)
+
+
+def prompts_of(*lengths: int) -> list[list[int]]:
+    """Return fixed random prompts of these lengths."""
+    generator = torch.Generator().manual_seed(11)
+    return [torch.randint(0, 256, (n,), generator=generator).tolist() for n in lengths]

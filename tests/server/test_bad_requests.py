@@ -1,0 +1,231 @@
+import json
+from typing import Any
+
+import pytest
+
+from tests.server.served import Served
+
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def case(path: str, fields: dict[str, Any], param: str | None, code: str | None, *, id: str) -> Any:  # noqa: A002 (as pytest names it)
+    return pytest.param(path, fields, param, code, id=id)
+
+
+BAD_FIELDS = [
+    case(TEXT, {"prompt": None}, "prompt", "invalid_value", id="prompt is null"),
+    case(TEXT, {"prompt": ""}, "prompt", None, id="prompt has no token"),
+    case(TEXT, {"prompt": []}, "prompt", None, id="no prompt at all"),
+    case(TEXT, {"prompt": 3}, "prompt", "invalid_value", id="prompt is a number"),
+    case(TEXT, {"prompt": [1, 1.5]}, "prompt", "invalid_value", id="a token is a fraction"),
+    case(TEXT, {"prompt": [-1]}, "prompt", "invalid_value", id="a token is negative"),
+    case(TEXT, {"prompt": [258]}, "prompt", "invalid_value", id="a token is out of the vocabulary"),
+    case(
+        TEXT, {"prompt": ["a", "b"], "stream": True}, "prompt", None, id="a stream of two prompts"
+    ),
+    case(CHAT, {"messages": []}, "messages", "invalid_value", id="no messages"),
+    case(CHAT, {"messages": None}, "messages", "invalid_value", id="messages are null"),
+    case(
+        CHAT,
+        {"messages": [{"role": "boss", "content": "x"}]},
+        "messages.0.role",
+        "invalid_value",
+        id="an unknown role",
+    ),
+    case(
+        CHAT,
+        {"messages": [{"role": "user", "content": 3}]},
+        "messages.0.content",
+        "invalid_value",
+        id="content is a number",
+    ),
+    case(
+        CHAT,
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        "messages.0.content",
+        "invalid_value",
+        id="an image for a text model",
+    ),
+    case(
+        CHAT,
+        {"messages": [{"role": "user", "content": "unruly"}]},
+        "messages",
+        "template_rejected",
+        id="the chat template refuses",
+    ),
+    case(TEXT, {"temperature": -1}, "temperature", "invalid_value", id="temperature below 0"),
+    case(TEXT, {"temperature": 1e9}, "temperature", "invalid_value", id="temperature above 2"),
+    case(TEXT, {"temperature": "hot"}, "temperature", "invalid_value", id="temperature is text"),
+    case(TEXT, {"top_p": 0}, "top_p", "invalid_value", id="top_p is 0"),
+    case(TEXT, {"top_p": 2}, "top_p", "invalid_value", id="top_p is above 1"),
+    case(TEXT, {"top_k": -5}, "top_k", "invalid_value", id="top_k is negative"),
+    case(TEXT, {"seed": 2**64}, "seed", "invalid_value", id="a seed beyond 64 bits"),
+    case(TEXT, {"max_tokens": 0}, "max_tokens", "invalid_value", id="max_tokens is 0"),
+    case(TEXT, {"max_tokens": -1}, "max_tokens", "invalid_value", id="max_tokens is negative"),
+    case(
+        TEXT, {"max_tokens": 10**9}, "prompt", "context_length_exceeded", id="max_tokens too large"
+    ),
+    case(
+        TEXT,
+        {"max_tokens": 2, "min_tokens": 3},
+        "min_tokens",
+        "invalid_value",
+        id="more min_tokens than max_tokens",
+    ),
+    case(TEXT, {"stop": [""]}, "stop", "invalid_value", id="an empty stop string"),
+    case(TEXT, {"stop": "x" * 2000}, "stop", "invalid_value", id="a very long stop string"),
+    case(TEXT, {"stop": ["x"] * 1000}, "stop", "invalid_value", id="a thousand stop strings"),
+    case(TEXT, {"stop": [1]}, "stop", "invalid_value", id="a stop string is a number"),
+    case(TEXT, {"stop_token_ids": [999]}, "stop_token_ids", "invalid_value", id="no such token"),
+    case(TEXT, {"stream": "yes"}, "stream", "invalid_value", id="stream is text"),
+    case(
+        TEXT,
+        {"stream_options": {"include_usage": True}},
+        "stream_options",
+        "invalid_value",
+        id="stream options without a stream",
+    ),
+    case(TEXT, {"n": 2}, "n", "unsupported_parameter", id="n above 1"),
+    case(TEXT, {"n": 10**6}, "n", "unsupported_parameter", id="n of a million"),
+    case(TEXT, {"best_of": 2}, "best_of", "unsupported_parameter", id="best_of"),
+    case(TEXT, {"echo": True}, "echo", "unsupported_parameter", id="echo"),
+    case(TEXT, {"logprobs": 5}, "logprobs", "unsupported_parameter", id="logprobs of a completion"),
+    case(TEXT, {"logprobs": 0}, "logprobs", "unsupported_parameter", id="logprobs 0 is not false"),
+    case(CHAT, {"logprobs": True}, "logprobs", "unsupported_parameter", id="logprobs of a chat"),
+    case(CHAT, {"top_logprobs": 2}, "top_logprobs", "unsupported_parameter", id="top_logprobs"),
+    case(TEXT, {"logit_bias": {"5": 1}}, "logit_bias", "unsupported_parameter", id="logit_bias"),
+    case(TEXT, {"suffix": "x"}, "suffix", "unsupported_parameter", id="suffix"),
+    case(
+        CHAT,
+        {"response_format": {"type": "json_object"}},
+        "response_format",
+        "unsupported_parameter",
+        id="a JSON answer",
+    ),
+    case(
+        CHAT,
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        "tools",
+        "unsupported_parameter",
+        id="tools",
+    ),
+    case(
+        CHAT, {"tool_choice": "required"}, "tool_choice", "unsupported_parameter", id="tool_choice"
+    ),
+    case(TEXT, {"temprature": 1}, "temprature", "unknown_parameter", id="a field misspelt"),
+]
+
+
+@pytest.mark.parametrize(("path", "fields", "param", "code"), BAD_FIELDS)
+async def test_a_bad_field_is_named(
+    served: Served, path: str, fields: dict[str, Any], param: str | None, code: str | None
+) -> None:
+    given = {"messages": MESSAGES} if path == CHAT else {"prompt": "hi"}
+    response = await served.client.post(path, json={"model": "fake", **given, **fields})
+    error = response.json()["error"]
+    assert response.status_code == 400, error
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
+    assert served.engine.seen == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b'{"model": "fake", "prompt"', id="cut short"),
+        pytest.param(b"[]", id="a list"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b'{"model":"fake","prompt":"hi","top_p":NaN}', id="NaN"),
+        pytest.param(b'{"model":"fake","prompt":"hi","top_p":1e400}', id="a number beyond floats"),
+        pytest.param(b'\xef\xbb\xbf{"model":"fake","prompt":"hi"}', id="a byte order mark"),
+        pytest.param(b'{"model":"fake","prompt":"\xff"}', id="no UTF-8"),
+        pytest.param(b'{"model":"fake","prompt":"\\ud800"}', id="half a surrogate pair"),
+        pytest.param('{"model":"fake","prompt":"hi"}'.encode("utf-16"), id="UTF-16"),
+        pytest.param(
+            b'{"model":"fake","prompt":' + b"[" * 10**5 + b"]" * 10**5 + b"}", id="deeply nested"
+        ),
+        pytest.param(
+            b'{"model":"fake","prompt":"hi","seed":' + b"9" * 10**6 + b"}", id="huge number"
+        ),
+    ],
+)
+async def test_a_malformed_body_is_a_400(served: Served, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    response = await served.client.post(TEXT, content=body, headers=headers)
+    assert response.status_code == 400
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+    assert served.engine.seen == []
+
+
+async def test_a_missing_field_is_named(served: Served) -> None:
+    error = (await served.client.post(CHAT, json={"messages": MESSAGES})).json()["error"]
+    assert (error["param"], error["code"]) == ("model", "missing_required_parameter")
+
+
+async def test_another_model_is_not_found(served: Served) -> None:
+    response = await served.complete(model="other")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "model_not_found"
+    assert (await served.client.get("/v1/models/other")).status_code == 404
+
+
+async def test_a_prompt_that_is_too_long_is_told_both_numbers(served: Served) -> None:
+    error = (await served.complete(prompt="x" * 300)).json()["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert "256" in error["message"]
+    assert "300" in error["message"]
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "chunked"])
+async def test_a_body_that_is_too_large_is_refused(served: Served, declared: bool) -> None:
+    async def pieces() -> Any:
+        for _ in range(11):
+            yield b" " * 1024 * 1024
+
+    content = b" " * 11 * 1024 * 1024 if declared else pieces()
+    headers = {"content-type": "application/json"}
+    response = await served.client.post(TEXT, content=content, headers=headers)
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"content-type": "text/plain"}, id="not JSON"),
+        pytest.param(
+            {"content-type": "application/json", "content-encoding": "gzip"}, id="compressed"
+        ),
+    ],
+)
+async def test_another_content_type_is_a_415(served: Served, headers: dict[str, str]) -> None:
+    body = json.dumps({"model": "fake", "prompt": "hi"})
+    response = await served.client.post(TEXT, content=body, headers=headers)
+    assert response.status_code == 415
+    assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        pytest.param("GET", "/nothing", 404, id="no such path"),
+        pytest.param("GET", "/docs", 404, id="no interactive docs"),
+        pytest.param("GET", "/openapi.json", 404, id="no schema either"),
+        pytest.param("GET", TEXT, 405, id="completions want POST"),
+        pytest.param("DELETE", "/v1/models", 405, id="models cannot be deleted"),
+    ],
+)
+async def test_wrong_paths_and_methods(served: Served, method: str, path: str, status: int) -> None:
+    response = await served.client.request(method, path)
+    assert response.status_code == status
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_nothing_new_is_taken_while_draining(served: Served) -> None:
+    served.lifecycle.draining = True
+    response = await served.complete()
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert response.headers["connection"] == "close"
+    assert response.json()["error"]["code"] == "draining"
+    assert (await served.client.get("/v1/models")).status_code == 200
