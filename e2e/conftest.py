@@ -66,10 +66,10 @@ def model(world: World) -> Model:
 
 
 @pytest.fixture
-async def client(world: World) -> AsyncIterator[Client]:
-    """A client of the model `smollm2`, through the gateway."""
+async def client(world: World, model: Model) -> AsyncIterator[Client]:
+    """A client of the model, through the gateway."""
     async with aiohttp.ClientSession() as session:
-        yield Client(session, world.gateway_url, "smollm2")
+        yield Client(session, world.gateway_url, model.name)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -25,8 +25,10 @@ from e2e.weights import put_weights
 
 NAMESPACE: Final = "llm-demo"
 QUESTION: Final = "What is the capital of France?"
-QUIET_REQUESTS_PER_S: Final = 0.2
-BURST_SHARE: Final = 1.8  # of what one replica answers
+# In requests during the time that one whole answer takes when nobody else asks. A replica answers
+# some at once, so the burst is what two or three replicas can do, and the rest is little for one.
+BURST: Final = 3.0
+QUIET: Final = 0.15
 BURST_S: Final = 60.0
 GROW_WITHIN_S: Final = 120.0
 SHRINK_WITHIN_S: Final = 180.0
@@ -100,18 +102,17 @@ async def burst(client: Client, model: Model) -> Load:
     """Send more than one replica can bear, watch replicas come, stop, and watch them go."""
     with chapter("5. A burst of load"):
         most = (model.seen() or {})["spec"]["scaling"]["maxReplicas"]
-        with console.status("measuring what one replica can do ..."):
-            capacity_per_s = await client.requests_per_s_of_one_replica()
-        rate_per_s = capacity_per_s * BURST_SHARE
+        with console.status("measuring how long an answer takes ..."):
+            answer_s = await client.seconds_alone()
         console.print(
-            f"  one replica answers {capacity_per_s:.1f} requests/s here;"
-            f" the burst sends {rate_per_s:.1f} requests/s"
+            f"  an answer takes {answer_s:.1f} s here when nobody else asks;"
+            f" now {BURST / answer_s:.1f} requests come every second"
         )
-        load = Load(client, rate_per_s)
+        load = Load(client, BURST / answer_s)
         table = BurstTable(console, model, load)
         async with load.sending():
             await table.show(BURST_S, GROW_WITHIN_S, lambda ready: ready == most)
-            load.requests_per_s = QUIET_REQUESTS_PER_S
+            load.requests_per_s = QUIET / answer_s
             console.print("  [bold]the burst is over[/]")
             await table.show(0, SHRINK_WITHIN_S, lambda ready: ready == 1)
     return load
@@ -134,7 +135,10 @@ def epilogue(where: Target, load: Load) -> None:
     command(
         f"kubectl{context} -n {release.NAMESPACE} port-forward service/{release.GATEWAY} 8080:80"
     )
-    body = '{"model": "smollm2", "messages": [{"role": "user", "content": "Hello!"}]}'
+    body = (
+        '{"model": "smollm2", "max_tokens": 50,'
+        ' "messages": [{"role": "user", "content": "Hello!"}]}'
+    )
     command(
         "curl http://localhost:8080/v1/chat/completions"
         f" -H 'Content-Type: application/json' -d '{body}'"

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(300)
 async def test_others_serve_while_a_killed_replica_is_replaced(
     model: Model, client: Client
 ) -> None:
-    model.patch(scaling={"minReplicas": 2})
+    model.patch(scaling={"minReplicas": 2, "maxReplicas": 2})
     await asyncio.to_thread(model.wait_replicas, 2, 120)
     load = Load(client, requests_per_s=1.0)
     async with load.sending():

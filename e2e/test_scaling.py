@@ -11,13 +11,15 @@ pytestmark = pytest.mark.timeout(420)
 
 
 async def test_replicas_follow_the_load_and_no_stream_fails(model: Model, client: Client) -> None:
-    load = Load(client, requests_per_s=await client.requests_per_s_of_one_replica() * 1.6)
+    model.patch(scaling={"maxReplicas": 3})
+    answer_s = await client.seconds_alone()
+    load = Load(client, requests_per_s=2.5 / answer_s)
     async with load.sending():
         await asyncio.to_thread(
             model.wait, "a second replica is ready", lambda: len(model.ready_pods()) >= 2, 120
         )
         await asyncio.sleep(10)  # both serve
-        load.requests_per_s = 0.2
+        load.requests_per_s = 0.1 / answer_s
         await asyncio.to_thread(model.wait_replicas, 1, 180)
 
     assert load.failures == []

@@ -50,21 +50,23 @@ def kill(within_s: float = 10) -> None:
         time.sleep(0.02)
 
 
-def remove() -> None:
+def remove(within_s: float = 5) -> None:
     """Remove our cgroup, whose processes have been ended, from every hierarchy."""
-    for folder in _ours():
-        for below in sorted(folder.rglob("*"), key=lambda path: -len(path.parts)):
-            if below.is_dir():
-                below.rmdir()
-        if folder.exists():
-            folder.rmdir()
+    deadline_s = time.monotonic() + within_s
+    while any(folder.exists() for folder in _ours()):
+        last = time.monotonic() > deadline_s
+        for folder in _ours():
+            for below, _, _ in os.walk(folder, topdown=False):
+                # Busy for a moment after its last process has ended.
+                with contextlib.nullcontext() if last else contextlib.suppress(OSError):
+                    Path(below).rmdir()
+        time.sleep(0.02)
 
 
 def _processes() -> set[int]:
     found: set[int] = set()
     for folder in _ours():
-        for file in (folder, *folder.rglob("*")):
-            if file.is_dir():
-                with contextlib.suppress(FileNotFoundError):
-                    found.update(int(pid) for pid in (file / "cgroup.procs").read_text().split())
+        for below, _, _ in os.walk(folder):
+            with contextlib.suppress(OSError):  # it has just been removed
+                found.update(int(p) for p in Path(below, "cgroup.procs").read_text().split())
     return found

@@ -52,7 +52,22 @@ def _wait_until_ready(places: Places, within_s: float = 20) -> None:
 
 def image_names(places: Places) -> set[str]:
     """Return the names of all images in the store."""
-    return set(ctr(places, "images", "list", "--quiet").split())
+    return set(_images(places))
+
+
+def delete_images(places: Places, names: set[str]) -> None:
+    """Delete images, and the nameless references that would keep their layers."""
+    left = {name: digest for name, digest in _images(places).items() if name not in names}
+    named = {digest for name, digest in left.items() if not name.startswith("sha256:")}
+    nameless = {name for name, digest in left.items() if digest not in named}
+    if gone := (names & image_names(places)) | nameless:
+        ctr(places, "images", "delete", *sorted(gone))
+
+
+def _images(places: Places) -> dict[str, str]:
+    """Return the digest of each image's manifest; Kubernetes' part adds names like sha256:..."""
+    rows = [line.split() for line in ctr(places, "images", "list").splitlines()[1:]]
+    return {row[0]: row[2] for row in rows}
 
 
 def remove_containers(places: Places, attempts: int = 10) -> None:

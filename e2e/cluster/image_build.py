@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.cluster import base_image
+from e2e.cluster import base_image, mounts
 from e2e.cluster.inputs import key
 from e2e.cluster.places import CHECKOUT, Places
 from e2e.cluster.prerequisites import BUILD_PACKAGES, install, program, require_root
@@ -82,9 +82,17 @@ def built(places: Places, recipe: Recipe, checkout: Path = CHECKOUT) -> str:
         inputs = key(context, ["."], arguments.values())
         image = f"{REPOSITORY}/{recipe.name}:{inputs}"
         if not _exists(places, image):
+            if not _tags(places, recipe):
+                _require_free_space(places.cache)
             _build(places, recipe, context, image, arguments)
             _drop_old_tags(places, recipe)
     return image
+
+
+def release(places: Places) -> None:
+    """Remove working containers of builds that were killed, and the mounts of the build's store."""
+    run([*buildah(places), "rm", "--all"])
+    mounts.unmount([places.cache / "containers"])
 
 
 def _copy(source: Path, copy: Path) -> None:
@@ -98,13 +106,12 @@ def _copy(source: Path, copy: Path) -> None:
 def _build(
     places: Places, recipe: Recipe, context: Path, image: str, arguments: Mapping[str, str]
 ) -> None:
-    _require_free_space(places.cache)
     log = places.cache / "logs" / f"image-{recipe.name}.log"
     settings = [w for name, value in arguments.items() for w in ("--build-arg", f"{name}={value}")]
-    with step(f"Building the {recipe.name} image (log: {log})"), _mounts() as mounts:
+    with step(f"Building the {recipe.name} image (log: {log})"), _lent_files() as lent:
         run_long(
             [*buildah(places), "bud", "--isolation", "chroot", "--network", "host", "--layers",
-             *settings, *mounts, "--file", context / recipe.dockerfile, "--tag", image, context],
+             *settings, *lent, "--file", context / recipe.dockerfile, "--tag", image, context],
             log,
         )  # fmt: skip
 
@@ -115,11 +122,15 @@ def _exists(places: Places, image: str) -> bool:
     return image in names.split()
 
 
-def _drop_old_tags(places: Places, recipe: Recipe) -> None:
+def _tags(places: Places, recipe: Recipe) -> list[str]:
+    """Return the references of an image that are built, the newest first."""
     listed = run([*buildah(places), "images", "--format", "{{.CreatedAtRaw}}|{{.Name}}:{{.Tag}}"])
     newest_first = [line.partition("|")[2] for line in sorted(listed.splitlines(), reverse=True)]
-    ours = [name for name in newest_first if name.startswith(f"{REPOSITORY}/{recipe.name}:")]
-    if old := ours[TAGS_KEPT:]:
+    return [name for name in newest_first if name.startswith(f"{REPOSITORY}/{recipe.name}:")]
+
+
+def _drop_old_tags(places: Places, recipe: Recipe) -> None:
+    if old := _tags(places, recipe)[TAGS_KEPT:]:
         run([*buildah(places), "rmi", "--force", *old])
 
 
@@ -135,7 +146,7 @@ def _require_free_space(folder: Path) -> None:
 
 
 @contextmanager
-def _mounts() -> Iterator[list[str]]:
+def _lent_files() -> Iterator[list[str]]:
     """Lend the build this machine's certificates and package index; none of it stays in a layer."""
     index = os.environ.get("PIP_INDEX_URL", "")
     with tempfile.TemporaryDirectory(prefix="llm-operator-build-") as name:

@@ -24,15 +24,20 @@ from e2e.cluster.progress import CannotContinue, run, say, step
 
 def load(places: Places) -> dict[str, str]:
     """Return the references of both images, built and, where the cluster is up, loaded."""
-    if not is_healthy(places):
-        say("The cluster is not up, so the images are built but not loaded.")
     with locked(places.cache / "images.lock"):
-        images = {r.name: image_build.built(places, r) for r in (CONTROL, SERVING)}
-        if is_healthy(places):
-            for recipe in (CONTROL, SERVING):
-                _load(places, recipe, images[recipe.name])
-        else:
-            say("The cluster is not up, so the images are built but not loaded.")
+        try:
+            return _build_and_load(places)
+        finally:
+            image_build.release(places)
+
+
+def _build_and_load(places: Places) -> dict[str, str]:
+    images = {r.name: image_build.built(places, r) for r in (CONTROL, SERVING)}
+    if is_healthy(places):
+        for recipe in (CONTROL, SERVING):
+            _load(places, recipe, images[recipe.name])
+    else:
+        say("The cluster is not up, so the images are built but not loaded.")
     return images
 
 
@@ -82,7 +87,7 @@ class Layout:
     def empty(self, manifest: dict[str, Any]) -> None:
         """Replace an image's layers by stand-ins of the same size that take no room."""
         layers = [layer["digest"] for layer in self._read(manifest)["layers"]]
-        # Noted first: a layer that is noted but full is moved once more at worst.
+        # Noted first: when this is interrupted, a layer that containerd has keeps some room here.
         self._notes.write_text("\n".join(sorted(self._emptied().union(layers))) + "\n")
         for layer in layers:
             path = self.path(layer)
@@ -121,6 +126,5 @@ def _drop_old_tags(places: Places, recipe: Recipe, image: str) -> None:
     order = places.store / f"{recipe.name}.tags"
     loaded = order.read_text().split() if order.exists() else []
     tags = [*(tag for tag in loaded if tag != image), image]
-    for old in set(tags[:-TAGS_KEPT]) & containerd.image_names(places):
-        containerd.ctr(places, "images", "delete", old)
+    containerd.delete_images(places, set(tags[:-TAGS_KEPT]))
     order.write_text("\n".join(tags[-TAGS_KEPT:]) + "\n")

@@ -1,4 +1,4 @@
-"""Start the cluster, say how it is, and remove every trace of it."""
+"""Start the cluster, look whether it is well, replace or stop it."""
 
 import json
 import shutil
@@ -19,8 +19,6 @@ from e2e.cluster.readiness import is_ready, wait_for_api
 from e2e.cluster.removal import clear
 
 CAP_SYS_RESOURCE = 24
-
-
 # A cluster that other versions of these files have started is replaced.
 CONFIGURING = ("addons.py", "certificates.py", "cgroups.py", "control_plane.py", "lifecycle.py",
                "network.py", "node.py")  # fmt: skip
@@ -91,7 +89,7 @@ def is_healthy(places: Places) -> bool:
     )
 
 
-def kubectl(places: Places, ours: Programs, *words: str, input_text: str | None = None) -> str:
+def _kubectl(places: Places, ours: Programs, *words: str, input_text: str | None = None) -> str:
     """Run kubectl as the administrator."""
     where = ["--kubeconfig", str(places.kubeconfig)]
     return run([ours.kubernetes / "kubectl", *where, *words], input_text=input_text, timeout_s=120)
@@ -194,20 +192,20 @@ def _add_on(places: Places, ours: Programs) -> None:
     objects = [*name_server(_image_name("coredns", ours.coredns)), storage_class(), *volumes]
     _apply(places, ours, objects)
     deadline_s = time.monotonic() + 60
-    while f"node/{node.NODE}" not in kubectl(places, ours, "get", "nodes", "-o", "name"):
+    while f"node/{node.NODE}" not in _kubectl(places, ours, "get", "nodes", "-o", "name"):
         if time.monotonic() > deadline_s:
             raise CannotContinue(
                 f"the kubelet registers no node; see {places.logs / 'kubelet.log'}"
             )
         time.sleep(0.1)
-    kubectl(places, ours, "wait", "--for=condition=Ready", f"node/{node.NODE}", "--timeout=60s")
-    kubectl(places, ours, "-n", "kube-system", "wait", "--for=condition=Available",
+    _kubectl(places, ours, "wait", "--for=condition=Ready", f"node/{node.NODE}", "--timeout=60s")
+    _kubectl(places, ours, "-n", "kube-system", "wait", "--for=condition=Available",
             "deployment/coredns", "--timeout=60s")  # fmt: skip
 
 
 def _apply(places: Places, ours: Programs, objects: list[dict[str, object]]) -> None:
     everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    kubectl(places, ours, "apply", "--server-side", "-f", "-", input_text=everything)
+    _kubectl(places, ours, "apply", "--server-side", "-f", "-", input_text=everything)
 
 
 def _empty_volume(folder: Path) -> None:
@@ -218,10 +216,10 @@ def _empty_volume(folder: Path) -> None:
 
 def _recycle_volumes(places: Places, ours: Programs) -> None:
     """Make volumes whose claim is gone usable again, empty."""
-    found = json.loads(kubectl(places, ours, "get", "persistentvolumes", "-o", "json"))
+    found = json.loads(_kubectl(places, ours, "get", "persistentvolumes", "-o", "json"))
     for item in found["items"]:
         name = item["metadata"]["name"]
         if item["status"].get("phase") == "Released" and name.startswith("local-"):
-            kubectl(places, ours, "delete", "persistentvolume", name)
+            _kubectl(places, ours, "delete", "persistentvolume", name)
             _empty_volume(places.volumes / name)
             _apply(places, ours, [volume(places, int(name.rpartition("-")[2]))])

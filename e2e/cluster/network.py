@@ -44,13 +44,14 @@ def set_up(previous_forwarding: Path) -> None:
 
 
 def _refuse_conflicts(routes: list[dict[str, Any]]) -> None:
-    ours = [ipaddress.ip_network(range_) for range_ in (POD_RANGE, SERVICE_RANGE, NODE_ADDRESS)]
+    ours = [ipaddress.IPv4Network(range_) for range_ in (POD_RANGE, SERVICE_RANGE, NODE_ADDRESS)]
     for route in routes:
         if route["dst"] == "default" or route.get("dev") == INTERFACE:
             continue
-        if any(ipaddress.ip_network(route["dst"]).overlaps(network) for network in ours):
+        # A wider route, as of a VPN, gives way to ours; one inside of ours would break it.
+        if any(ipaddress.IPv4Network(route["dst"]).subnet_of(network) for network in ours):
             raise CannotContinue(
-                f"the route to {route['dst']} ({route.get('dev')}) overlaps the cluster's ranges "
+                f"the route to {route['dst']} ({route.get('dev')}) lies in the cluster's ranges "
                 f"{', '.join(map(str, ours))}: remove it, or use a cluster of yours "
                 "(CLUSTER=current CONTEXT=<kubectl context>)"
             )

@@ -14,7 +14,6 @@ POD_RANGE = "10.86.0.0/16"
 NODE_ADDRESS = "10.88.0.1"
 DNS_ADDRESS = "10.87.0.10"
 API_PORT, KUBELET_PORT, ETCD_PORT, ETCD_PEER_PORT = 16443, 10250, 12379, 12380
-PAUSE_IMAGE = "localhost/llm-operator/pause"
 
 
 def containerd_config(places: Places, *, pause_image: str, may_lower_oom_score: bool) -> str:
@@ -93,9 +92,8 @@ def kubelet_config(places: Places) -> dict[str, Any]:
             "webhook": {"enabled": False},
             "x509": {"clientCAFile": str(places.certificates / "ca.crt")},
         },
-        "authorization": {
-            "mode": "AlwaysAllow"
-        },  # whoever our authority has signed: the API server
+        # Of those whom our authority has signed: of the API server.
+        "authorization": {"mode": "AlwaysAllow"},
         "containerRuntimeEndpoint": f"unix://{places.containerd_socket}",
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": f"/{CGROUP}",

@@ -56,7 +56,7 @@ def start(folder: Path, name: str, command: Sequence[str], log: Path) -> Process
     log.parent.mkdir(parents=True, exist_ok=True)
     path = f"{SYSTEM_PATH}:{os.environ.get('PATH', '')}"
     # Only what a daemon needs: no proxy or credential of the caller may leak into pods.
-    environ = {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}
+    environ = {"PATH": path, "HOME": str(Path.home()), "LANG": "C.UTF-8"}
     with log.open("ab") as sink:
         child = subprocess.Popen(
             command, cwd="/", env=environ, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,9 +80,18 @@ def watch_settings() -> kopf.OperatorSettings:
     return settings
 
 
-async def watch(wake: Wake, namespaces: tuple[str, ...], stop: asyncio.Event) -> None:
-    """Watch until `stop` is set; returns or raises earlier only when kopf itself gives up."""
-    await kopf.operator(
+async def watch(
+    wake: Wake,
+    namespaces: tuple[str, ...],
+    stop: asyncio.Event,
+    take_signals: Callable[[], None],
+) -> None:
+    """Watch until `stop` is set; returns or raises earlier only when kopf itself gives up.
+
+    take_signals  takes SIGTERM back at once: kopf would end before the Lease is given back
+    """
+    ours = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
         registry=registry(),
         settings=watch_settings(),
         memo=kopf.Memo(wake=wake),
@@ -91,3 +100,5 @@ async def watch(wake: Wake, namespaces: tuple[str, ...], stop: asyncio.Event) ->
         standalone=True,
         stop_flag=stop,
     )
+    take_signals()
+    await kopf.run_tasks(tasks, ignored=ours)

@@ -19,7 +19,7 @@ _MODEL_HELP = "a folder with safetensors, a .gguf file, or hf://owner/name[@revi
 
 def main() -> None:
     """Run the command line; ends the process with its exit code."""
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     code = arguments.run(arguments)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -27,15 +27,16 @@ def main() -> None:
     os._exit(code)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of every command."""
+    top = argparse.ArgumentParser(
         prog="llm-engine", description="Serve a language model, look into one, or try one."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve a model over HTTP, OpenAI-style"))
     _add_inspect(commands.add_parser("inspect", help="read a model's shape, not its weights"))
     _add_generate(commands.add_parser("generate", help="continue a prompt on this machine"))
-    return parser
+    return top
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
@@ -89,10 +90,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     option("model", metavar="MODEL", help=_MODEL_HELP)
     option(
         "--quantization",
-        type=Quantization,
-        choices=list(Quantization),
-        default=Quantization.NONE,
-        metavar="{" + ",".join(Quantization) + "}",
+        choices=[quantization.value for quantization in Quantization],
+        default=Quantization.NONE.value,
         help="how weights are kept in memory [%(default)s]",
     )
     option("--device", default="auto", help="auto, cpu, cuda or cuda:N [%(default)s]")
@@ -110,16 +109,12 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _serve(options: argparse.Namespace) -> int:
-    """Serve until told to stop."""
-    lifecycle = Lifecycle(process_began_s())
-    from llm_engine.server.log_lines import start_logging
-    from llm_engine.server.process import LoadFailed, bind, serve
-
-    arguments = ServeArguments(
+def serve_arguments(options: argparse.Namespace) -> ServeArguments:
+    """Return what the words after `serve` mean."""
+    return ServeArguments(
         model=options.model,
-        served_name=options.served_name or Path(options.model).name,
-        quantization=options.quantization,
+        served_name=options.served_name or _short_name(options.model),
+        quantization=Quantization(options.quantization),
         port=options.port,
         host=options.host,
         device=options.device,
@@ -128,21 +123,35 @@ def _serve(options: argparse.Namespace) -> int:
         drain_s=options.drain_seconds,
         tpot_target_s=options.tpot_target_seconds,
     )
+
+
+def _short_name(model: str) -> str:
+    """Return the last part of a path or source, without suffix and revision."""
+    return model.rpartition("/")[2].partition("@")[0].removesuffix(".gguf")
+
+
+def _serve(options: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    lifecycle = Lifecycle(process_began_s())
+    from llm_engine.server.log_lines import start_logging
+    from llm_engine.server.process import LoadFailed, bind, serve
+
+    arguments = serve_arguments(options)
     start_logging()
     try:
         listener = bind(arguments.host, arguments.port)
-        serve(arguments, listener, lifecycle, lambda: _load(options, lifecycle))
+        serve(arguments, listener, lifecycle, lambda: _load(arguments, lifecycle))
     except (LoadFailed, ValueError) as error:
         from llm_engine.server.failure import EXIT_CODE, failure_of, leave_word, say
 
-        failure = failure_of(error.__cause__ if isinstance(error, LoadFailed) else error)
+        failure = failure_of(error.cause if isinstance(error, LoadFailed) else error)
         leave_word(failure, os.environ)
         say(failure)
         return EXIT_CODE
     return 0
 
 
-def _load(options: argparse.Namespace, lifecycle: Lifecycle) -> "Engine":
+def _load(arguments: ServeArguments, lifecycle: Lifecycle) -> "Engine":
     """Load the engine; runs on a thread, while the port answers already."""
     import logging
 
@@ -154,23 +163,26 @@ def _load(options: argparse.Namespace, lifecycle: Lifecycle) -> "Engine":
         logging.getLogger("llm_engine").info("%.1f s: %s", lifecycle.start_seconds(), phase)
 
     return Engine.load(
-        options.model,
-        quantization=options.quantization,
-        device=options.device,
-        max_context_tokens=options.max_context_tokens,
-        kv_cache_bytes=options.kv_cache_bytes,
-        tpot_target_s=options.tpot_target_seconds,
+        arguments.model,
+        quantization=arguments.quantization,
+        device=arguments.device,
+        max_context_tokens=arguments.max_context_tokens,
+        kv_cache_bytes=arguments.kv_cache_bytes,
+        tpot_target_s=arguments.tpot_target_s,
         on_phase=enter,
     )
 
 
 def _inspect(options: argparse.Namespace) -> int:
     """Report the shape of a model, or why it cannot be served."""
-    from llm_engine.contract.inspection import termination_message
-    from llm_engine.server.failure import EXIT_CODE, say
+    from llm_engine.contract.inspection import Inspection, termination_message
+    from llm_engine.server.failure import EXIT_CODE, failure_of, say
     from llm_engine.weights.inspection import inspect
 
-    report = inspect(options.model)
+    try:
+        report = inspect(options.model)
+    except Exception as error:  # what nobody foresaw must reach the operator too
+        report = Inspection(failure=failure_of(error))
     line = termination_message(report)
     if options.output is not None:
         options.output.write_text(line)
@@ -224,7 +236,7 @@ def _generate(options: argparse.Namespace) -> int:
     try:
         engine = Engine.load(
             options.model,
-            quantization=options.quantization,
+            quantization=Quantization(options.quantization),
             device=options.device,
             max_context_tokens=options.max_context_tokens,
             kv_cache_bytes=options.kv_cache_bytes,

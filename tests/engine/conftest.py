@@ -1,11 +1,19 @@
 """Small real models: a random llama saved by transformers, and SmolLM2 as it is published."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+# Before torch is imported: on a busy machine threads that spin make tiny operators take seconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+
 from tests.engine.tiny_llama import save_tiny_llama
+
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -63,7 +63,7 @@ def load_reference(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     ],
 )
 def test_fp32_tokens_equal_those_of_transformers(
-    tiny_llama: Path, expected: list[list[int]], conditions: dict[str, int]
+    tiny_llama: Path, expected: list[list[int]], conditions: dict[str, Any]
 ) -> None:
     with running(an_engine(tiny_llama, **conditions)) as engine:
         assert answer(engine, PROMPTS, greedy(NEW_TOKENS)) == expected
@@ -76,7 +76,7 @@ def test_fp32_tokens_equal_those_of_transformers(
 
 @pytest.mark.parametrize("conditions", [{}, {"step_tokens": 17}, {"blocks": 17}], ids=str)
 def test_bf16_tokens_are_the_likeliest_of_transformers_in_bf16(
-    tiny_llama: Path, conditions: dict[str, int]
+    tiny_llama: Path, conditions: dict[str, Any]
 ) -> None:
     exact, rounded = load_reference(tiny_llama), load_reference(tiny_llama, torch.bfloat16)
     with running(an_engine(tiny_llama, dtype="bfloat16", **conditions)) as engine:

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_operator.gateway.replica import Health, Replica
@@ -24,6 +24,7 @@ replicas = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(replicas, st.integers(0, 100), st.integers(0, 5))
 def test_a_pick_is_usable_and_least_loaded(some: list[Replica], turn: int, failed: int) -> None:
     avoid = some[failed] if failed < len(some) else None

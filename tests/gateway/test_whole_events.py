@@ -1,12 +1,13 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_operator.gateway.relay import MOST_PENDING_BYTES, WholeEvents
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=10))
 def test_no_byte_is_lost_or_changed(text: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
@@ -16,6 +17,7 @@ def test_no_byte_is_lost_or_changed(text: bytes, cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("mark", [b"\n\n", b"\r\n\r\n"])
+@settings(deadline=None)
 @given(data=st.data())
 def test_what_is_sent_always_ends_with_an_event(mark: bytes, data: st.DataObject) -> None:
     text = b"".join(b"data: %d%b" % (n, mark) for n in range(8))

@@ -149,7 +149,11 @@ def test_a_new_source_that_is_wrong_leaves_the_old_one_serving() -> None:
     world.settle()
     assert world.says("Ready") == "True Serving"
     assert world.says("Progressing") == "False ModelNotFound"
-    assert world.engine["spec"]["replicas"] == 1
+    args = world.engine["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert args[1] == "/model/smollm2"
+    world.edit(scaling={"minReplicas": 2, "maxReplicas": 2})
+    world.settle()
+    assert world.engine["spec"]["replicas"] == 2, "what serves goes on being scaled"
 
 
 @pytest.mark.parametrize(

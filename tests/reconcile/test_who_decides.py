@@ -16,6 +16,26 @@ def test_manual_follows_the_number_of_the_user() -> None:
     assert world.engine["spec"]["replicas"] == 1
 
 
+def test_manual_at_zero_says_who_can_change_it() -> None:
+    world = World(deployment=a_deployment(scaling={"mode": "Manual"}, replicas=0))
+    world.inspected()
+    assert world.engine["spec"]["replicas"] == 0
+    assert world.says("Ready") == "False ScaledToZero"
+    assert world.says("Progressing") == "False Settled"
+
+
+def test_replicas_that_stop_are_told_of_until_they_are_gone() -> None:
+    world = World(deployment=a_deployment(scaling={"mode": "Manual"}, replicas=2)).serving(2)
+    world.edit(replicas=1)
+    world.children["Pod", "replica-1"]["metadata"]["deletionTimestamp"] = stamp(world.now_s)
+    world.settle()
+    assert world.says("Progressing") == "True Stopping"
+    del world.children["Pod", "replica-1"]
+    world.engine["status"] = {"replicas": 1, "updatedReplicas": 1}
+    world.settle()
+    assert world.says("Progressing") == "False Settled"
+
+
 def test_manual_without_a_number_leaves_it_as_it_is() -> None:
     world = World(deployment=a_deployment(scaling={"minReplicas": 2, "maxReplicas": 2}))
     world.serving(2)

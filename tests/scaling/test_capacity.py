@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llm_operator.scaling.capacity import capacity_of, predict
 from llm_operator.scaling.histogram import Histogram
-from llm_operator.scaling.learned import MAX_POOLS, POOL_S, Learned, learn
+from llm_operator.scaling.learned import MAX_POOLS, POOL_S, Learned, Pool, learn
 from llm_operator.scaling.load import Work
 from llm_operator.scaling.step_law import StepLaw, fit
 from tests.scaling import cases
@@ -127,3 +127,25 @@ def test_more_requests_are_never_predicted_to_be_faster(one: float, other: float
     slow, slower = (predict(law, 40, 40, rate_per_s, 95) for rate_per_s in rates)
     assert slow.per_token_s <= slower.per_token_s + 1e-12
     assert slow.first_token_s <= slower.first_token_s + 1e-12
+
+
+def slower(pools: tuple[Pool, ...], times: float) -> Learned:
+    """Return what a machine that is so many times slower teaches."""
+    return Learned(tuple(replace(p, step_s=p.step_s * times) for p in pools), 40, 40)
+
+
+def test_an_overload_alone_is_no_proof_that_a_target_is_out_of_reach() -> None:
+    capacity = capacity_of(a_rule(), slower((pool(30), pool(40)), times=5), None)
+    assert capacity is not None
+    assert capacity.reachable
+    assert capacity.concurrency < 10
+    assert capacity.law.fixed_s <= 0.1
+
+
+def test_a_target_that_a_request_alone_misses_is_out_of_reach_and_bounds_company() -> None:
+    capacity = capacity_of(a_rule(), slower((pool(1), pool(8)), times=5), None)
+    assert capacity is not None
+    assert not capacity.reachable
+    alone = predict(capacity.law, 40, 40, 0.0, 95)
+    crowd = predict(capacity.law, 40, 40, capacity.requests_per_s, 95)
+    assert 0.2 < alone.per_token_s < crowd.per_token_s <= 2.01 * alone.per_token_s

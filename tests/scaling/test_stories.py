@@ -30,7 +30,7 @@ def test_growth_is_explained_with_its_numbers() -> None:
 
     assert grown.reason == "DemandAboveCapacity"
     assert "2 requests/s arrive" in grown.because
-    assert "a step takes 60.4 ms" in grown.because
+    assert "a step takes 61.4 ms" in grown.because
     assert "that takes 4 replicas" in grown.because
     assert grown.inputs["requestsPerSecond"] == 2
     assert grown.inputs["neededNow"] == 4

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from llm_engine.contract.shape import ModelShape
 from llm_engine.engine.messages import (
     EngineStats,
+    EngineStopped,
     FinishReason,
     GenerationRequest,
     RequestTimes,
@@ -123,6 +124,8 @@ class FakeEngine:
             self._thread.join(timeout=5)
 
     def submit(self, request: GenerationRequest, on_event: Callable[[TokenEvent], None]) -> None:
+        if self._stopping:
+            raise EngineStopped
         with self._lock:
             self.seen.append(request)
             self._requests[request.request_id] = _Request(request, on_event)

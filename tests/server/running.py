@@ -33,6 +33,13 @@ class Running:
             await asyncio.sleep(0.05)
         raise AssertionError(f"{path} never said {status}")
 
+    async def wait_for_line(self, line: str) -> None:
+        for _ in range(600):
+            if line in (await self.client.get("/metrics")).text.splitlines():
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"the metrics never said {line}")
+
     async def stream(self) -> str:
         body = {"model": "fake", "prompt": "hi", "max_tokens": 99, "stream": True}
         return (await self.client.post("/v1/completions", json=body)).text

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from llm_engine.server.service import FEWEST_WAITING
 from tests.server.fake_engine import FakeEngine
 from tests.server.served import Served, events, serving, until
 
@@ -152,7 +153,7 @@ async def test_messages_may_come_in_parts(served: Served) -> None:
 
 
 async def test_neutral_values_of_unsupported_fields_pass(served: Served) -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "n": 1,
         "logprobs": None,
         "tools": [],
@@ -175,7 +176,7 @@ async def test_too_many_requests_are_told_to_come_back() -> None:
     engine = FakeEngine(max_concurrency=1)
     async with serving(engine) as served:
         engine.hold.clear()
-        room = 1 + 64
+        room = 1 + FEWEST_WAITING
         waiting = [asyncio.create_task(served.complete()) for _ in range(room)]
         await until(lambda: served.service.streams.open_requests == room)
         refused = await served.complete()

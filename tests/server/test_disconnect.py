@@ -1,20 +1,24 @@
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from starlette.types import Message
 
-from tests.server.served import Served, until
+from tests.server.served import Served, events, until
 
 
 class Client:
-    """Speaks ASGI, and leaves when told to."""
+    """Speaks ASGI, and leaves when told to; takes `pause_s` to read each message."""
 
-    def __init__(self, served: Served, stream: bool) -> None:
+    def __init__(
+        self, served: Served, stream: bool, pause_s: float = 0.0, cut_body: bool = False
+    ) -> None:
+        self._pause_s = pause_s
         body = {"model": "fake", "prompt": "hi", "stream": stream, "ignore_eos": True}
         content = json.dumps(body | {"max_tokens": 200}).encode()
         self._coming: asyncio.Queue[Message] = asyncio.Queue()
-        self._coming.put_nowait({"type": "http.request", "body": content, "more_body": False})
+        self._coming.put_nowait({"type": "http.request", "body": content, "more_body": cut_body})
         self.got: list[Message] = []
         self.first_text = asyncio.Event()
         scope = {
@@ -29,9 +33,14 @@ class Client:
         )
 
     async def _take(self, message: Message) -> None:
+        await asyncio.sleep(self._pause_s)
         self.got.append(message)
         if message.get("body"):
             self.first_text.set()
+
+    @property
+    def body(self) -> str:
+        return b"".join(message.get("body", b"") for message in self.got).decode()
 
     def leave(self) -> None:
         self._coming.put_nowait({"type": "http.disconnect"})
@@ -62,7 +71,7 @@ async def test_a_client_that_leaves_in_the_middle_of_a_stream_frees_the_engine(
     await client.answering
     assert len(served.engine.aborted) == 1
     assert served.engine.stats().kv_usage == 0
-    assert b"[DONE]" not in b"".join(message.get("body", b"") for message in client.got)
+    assert "[DONE]" not in client.body
 
 
 async def test_a_client_that_stays_is_not_aborted(served: Served) -> None:
@@ -70,3 +79,22 @@ async def test_a_client_that_stays_is_not_aborted(served: Served) -> None:
     await client.answering
     client.leave()
     assert served.engine.aborted == []
+
+
+async def test_a_slow_reader_gets_the_same_text_in_fewer_events(served: Served) -> None:
+    quick, slow = Client(served, stream=True), Client(served, stream=True, pause_s=0.02)
+    await asyncio.gather(quick.answering, slow.answering)
+    quick_events, slow_events = events(quick.body)[:-1], events(slow.body)[:-1]
+
+    def text(chunks: list[Any]) -> str:
+        return "".join(chunk["choices"][0]["text"] for chunk in chunks)
+
+    assert text(slow_events) == text(quick_events)
+    assert len(slow_events) < len(quick_events)
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_asks_nothing(served: Served) -> None:
+    client = Client(served, stream=False, cut_body=True)
+    client.leave()
+    await client.answering
+    assert served.engine.seen == []

@@ -53,11 +53,14 @@ async def test_draining_takes_away_readiness_only(front: Front, lifecycle: Lifec
     assert await statuses(front) == expected
 
 
-async def test_a_stalled_engine_is_not_alive(front: Front, lifecycle: Lifecycle) -> None:
+async def test_a_stalled_engine_is_neither_alive_nor_ready(
+    front: Front, lifecycle: Lifecycle
+) -> None:
     lifecycle.finish_start()
     front.why_stalled = lambda: "nothing was computed for 31 s"
     status, report, _ = await ask(front, "/livez")
     assert (status, report["reason"]) == (503, "nothing was computed for 31 s")
+    assert (await ask(front, "/readyz"))[0] == 503
 
 
 async def test_startupz_tells_the_phase_and_its_seconds(front: Front, lifecycle: Lifecycle) -> None:

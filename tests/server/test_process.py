@@ -25,11 +25,7 @@ async def test_a_drain_lets_running_streams_finish_and_takes_nothing_new(how: st
     async with running(*words, port=port) as server:
         await server.wait_for("/readyz")
         streams = [asyncio.create_task(server.stream()) for _ in range(3)]
-        while (
-            'num_requests_running{model_name="fake"} 3'
-            not in (await server.client.get("/metrics")).text
-        ):
-            await asyncio.sleep(0.05)
+        await server.wait_for_line('vllm:num_requests_running{model_name="fake"} 3.0')
         if how == "SIGTERM":
             server.process.send_signal(signal.SIGTERM)
         else:

@@ -11,6 +11,7 @@ import yaml
 
 from llm_operator.api.definitions import definitions
 from llm_operator.cli.chart_readme import describe_schema, read_values, render_readme
+from llm_operator.cli.events_page import events_page
 from llm_operator.cli.reference import reference_page
 from llm_operator.planner.catalogue import ROWS, catalogue
 
@@ -62,6 +63,7 @@ def generated(root: Path) -> dict[str, str]:
         files[f"{CHART}/templates/crds/{plural}.yaml"] = _chart_definition(definition)
     files[f"{CHART}/files/accelerators.yaml"] = _catalogue_yaml()
     files["docs/reference/api.md"] = reference_page(definitions())
+    files["docs/reference/events.md"] = events_page()
     return files
 
 

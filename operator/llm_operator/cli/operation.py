@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 TICK_S: Final = 5.0
 _LOOKOUT_S: Final = 0.5
-_LEAST_TIME_TO_END_S: Final = 2.0
+_KOPF_ENDS_S: Final = 1.0  # nothing depends on a watch any more
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,7 @@ class Operation:
         self._queue = WorkQueue(time.monotonic, random.random)
         self._telemetry = Telemetry()
         self._lease_objects = Objects(client)  # never held up by what the others ask
-        self._election = Election(
-            self._lease_objects, settings.engine.namespace, settings.identity
-        )
+        self._election = Election(self._lease_objects, settings.engine.namespace, settings.identity)
         self._objects = Objects(client, may_write=lambda: self._election.leads)
         self._resync = Resync(self._objects, self._store, settings.namespaces)
         self._inventory = Inventory(self._objects, self._store, self._election)
@@ -119,7 +117,7 @@ class Operation:
                 await _end(parts)
                 await _end([election])
                 stop_kopf.set()
-                await asyncio.wait([watching], timeout=_LEAST_TIME_TO_END_S)
+                await asyncio.wait([watching], timeout=_KOPF_ENDS_S)
                 await _end([watching, stopping])
 
     def _parts(self) -> dict[str, Coroutine[Any, Any, None]]:
@@ -129,7 +127,6 @@ class Operation:
             "inventory": self._inventory.run(),
             "leadership": self._lead(),
             "gateways": self._follow_gateways(),
-            "signals": self._keep_signals(),
             **workers,
         }
 
@@ -146,7 +143,7 @@ class Operation:
         """Watch with kopf once everything is listed: kopf needs the custom resources to exist."""
         await self._resync.complete.wait()
         wake = handlers.Wake(self._store, self._queue)
-        await handlers.watch(wake, self._settings.namespaces, stop)
+        await handlers.watch(wake, self._settings.namespaces, stop, self._own_signals)
 
     async def _lead(self) -> None:
         """While this process leads: read the load, and look at everything each few seconds."""
@@ -169,7 +166,7 @@ class Operation:
             if time.monotonic() >= due_s:
                 due_s = time.monotonic() + TICK_S
                 for key in self._store.deployments():
-                    self._queue.add(key)
+                    self._queue.remind(key)
             self._last_tick_s = time.monotonic()
             await asyncio.sleep(_LOOKOUT_S)
 
@@ -228,12 +225,6 @@ class Operation:
         self._telemetry.queue_age_seconds.set(progress.queue_s)
         self._telemetry.watch_lag_seconds.set(progress.watch_lag_s)
         self._telemetry.contact_age_seconds.set(progress.contact_s)
-
-    async def _keep_signals(self) -> None:
-        """Take signals back from kopf, which would end before the Lease is given back."""
-        while True:
-            self._own_signals()
-            await asyncio.sleep(_LOOKOUT_S)
 
     def _own_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 
 from llm_operator.api import names
 from llm_operator.api.parsing import Metadata
-from llm_operator.cluster.kinds import DEPLOYMENT, EVENT, LLM_DEPLOYMENT, POD, kind_of
+from llm_operator.cluster.kinds import DEPLOYMENT, EVENT, LLM_DEPLOYMENT, POD, Kind, kind_of
 from llm_operator.cluster.objects import Objects, RequestFailed
 from llm_operator.cluster.store import Store
 from llm_operator.reconcile.decision import Action, Apply, Delete, Scale, SetDeletionCost
@@ -108,9 +108,7 @@ class Writer:
             "spec": {"replicas": action.replicas},
         }
         await self._objects.apply(body, kind=DEPLOYMENT, subresource="scale")
-        seen = await self._objects.get(DEPLOYMENT, metadata["namespace"], metadata["name"])
-        if seen:
-            self._store.written(seen)
+        await self._read(DEPLOYMENT, metadata["namespace"], metadata["name"])
 
     async def _set_deletion_cost(self, owner: Metadata, action: SetDeletionCost) -> None:
         body = {
@@ -130,26 +128,36 @@ class Writer:
         if isinstance(action, SetDeletionCost):
             return  # the pod is gone or another one: its own events tell
         seen = action.manifest if isinstance(action, Apply) else action.seen
-        kind, metadata = kind_of(seen), seen["metadata"]
-        fresh = await self._objects.get(kind, metadata["namespace"], metadata["name"])
+        await self._read(kind_of(seen), seen["metadata"]["namespace"], seen["metadata"]["name"])
+
+    async def _read(self, kind: Kind, namespace: str, name: str) -> None:
+        """Read one object into the store."""
+        fresh = await self._objects.get(kind, namespace, name)
         if fresh:
             self._store.written(fresh)
         else:
-            self._store.missing(kind, metadata["namespace"], metadata["name"])
+            self._store.missing(kind, namespace, name)
 
-    async def report(self, owner: Metadata, status: Json) -> None:
-        """Write the status; raises Stale where the LLMDeployment is another one now, or gone."""
+    async def report(self, seen: Json, status: Json) -> None:
+        """Write the status of an LLMDeployment as it was seen.
+
+        Raises Stale where it has changed meanwhile, is another one of the same name, or gone.
+        """
+        metadata = seen["metadata"]
         body = {
             "apiVersion": names.API_VERSION,
             "kind": names.DEPLOYMENT_KIND,
-            "metadata": {"name": owner.name, "namespace": owner.namespace, "uid": owner.uid},
+            # The uid alone would not do: for a status the API server does not compare it.
+            "metadata": {
+                key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion")
+            },
             "status": status,
         }
         try:
             written = await self._objects.apply(body, subresource="status")
         except RequestFailed as failure:
             if failure.status in (404, 409):
-                self._store.missing(LLM_DEPLOYMENT, owner.namespace, owner.name)
+                await self._read(LLM_DEPLOYMENT, metadata["namespace"], metadata["name"])
                 raise Stale(str(failure)) from failure
             raise
         self._store.written(written)

@@ -83,7 +83,7 @@ class Election:
         try:
             while True:
                 led = self.leads
-                await self._attempt()
+                await self.attempt()
                 if led != self.leads:
                     log.info("this process %s", "leads" if self.leads else "leads no more")
                 if self.leads:
@@ -92,7 +92,8 @@ class Election:
         finally:
             await self._give_back()
 
-    async def _attempt(self) -> None:
+    async def attempt(self) -> None:
+        """Take or renew the Lease once; whatever goes wrong, it only is not taken."""
         began_s = self._clock()
         try:
             async with asyncio.timeout(self._timing.trust_s / 2):

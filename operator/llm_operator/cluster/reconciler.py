@@ -3,9 +3,9 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, TypeAlias
 
-from llm_operator.api.parsing import Metadata, parse_metadata
+from llm_operator.api.parsing import parse_metadata
 from llm_operator.api.served_names import claim_of
 from llm_operator.cluster.carry_out import NameTaken, Stale, Writer
 from llm_operator.cluster.election import Election
@@ -22,6 +22,8 @@ from llm_operator.reconcile.trouble import Trouble
 from llm_operator.scaling import Samples
 
 log = logging.getLogger(__name__)
+
+Json: TypeAlias = dict[str, Any]
 
 _REJECTED: Final = frozenset({400, 413, 415, 422})
 
@@ -88,7 +90,7 @@ class Reconciler:
         now_s = time.time()
         decision = decide(observed, self._settings, now_s)
         try:
-            await self._carry_out(parse_metadata(observed.deployment), decision, memory, now_s)
+            await self._carry_out(observed.deployment, decision, memory, now_s)
         except (Stale, WriteWithoutLease) as why:
             log.info("%s is looked at again: %s", key, why)
             self._telemetry.errors.labels("stale").inc()
@@ -104,15 +106,16 @@ class Reconciler:
         return "rest" if decision.at_rest else "acted"
 
     async def _carry_out(
-        self, owner: Metadata, decision: Decision, memory: Memory, now_s: float
+        self, deployment: Json, decision: Decision, memory: Memory, now_s: float
     ) -> None:
+        owner = parse_metadata(deployment)
         for action in decision.actions:
             await self._writer.carry_out(owner, action)
         if memory.obstacle:
             memory.obstacle = None  # nothing is refused any more; the next look says so
             self._queue.add(Key(owner.namespace, owner.name))
         if decision.status is not None:
-            await self._writer.report(owner, decision.status)
+            await self._writer.report(deployment, decision.status)
             memory.reported_s = now_s
         if decision.scaled:
             memory.scaling = decision.scaled.state
@@ -128,7 +131,7 @@ class Reconciler:
         owner = parse_metadata(observed.deployment)
         try:
             if decision.status is not None:
-                await self._writer.report(owner, decision.status)
+                await self._writer.report(observed.deployment, decision.status)
                 for note in decision.notes:
                     await self._writer.tell(owner, note)
         except (RequestFailed, Stale, WriteWithoutLease) as failure:

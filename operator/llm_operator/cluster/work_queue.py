@@ -49,6 +49,11 @@ class WorkQueue:
             self._waiting.setdefault(key, self._clock())
             self._something.set()
 
+    def remind(self, key: Key) -> None:
+        """Ask for a look, but leave a key in its back-off: nothing new is known of it."""
+        if key not in self._later:
+            self.add(key)
+
     def add_after(self, key: Key, delay_s: float) -> None:
         """Ask for a look after a delay; the earliest of several wins."""
         loop = asyncio.get_running_loop()

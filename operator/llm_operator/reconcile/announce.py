@@ -6,6 +6,7 @@ The status before is what was last written, so a turn is told once, whoever lead
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from llm_engine.contract.quantization import Quantization
 from llm_operator.api.deployment_status import (
     Condition,
     ConditionStatus,
@@ -27,8 +28,12 @@ _WARN: Final = {
     ConditionType.WITHIN_BUDGET: NoteReason.OVER_BUDGET,
 }
 _HARMLESS: Final = frozenset(
-    {"Starting", "Inspecting", "Scheduling", "Pulling", "Loading", "Idle", "Paused", "Settled"}
-)
+    {
+        "Starting", "Inspecting", "Scheduling", "Pulling", "Loading", "Stopping",
+        "Idle", "ScaledToZero", "Paused", "Settled",
+    }
+)  # fmt: skip
+_WEIGHTS: Final = {Quantization.NONE: "unquantized"}
 
 
 def announce(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> tuple[Note, ...]:
@@ -90,7 +95,7 @@ def _progress(before: LLMDeploymentStatus, after: LLMDeploymentStatus) -> Iterat
     ):
         yield Note(
             NoteReason.PLANNED,
-            f"{plan.quantization.value} on {plan.because}",
+            f"{_WEIGHTS.get(plan.quantization, plan.quantization.value)} on {plan.because}",
         )
 
 

@@ -13,6 +13,9 @@ from llm_operator.scaling import Finding, ScalingDecision
 
 Json: TypeAlias = dict[str, Any]
 
+OUT_OF_REACH: Final = "OutOfReach"
+"""The scaling law's word for targets that no number of replicas can meet on this hardware."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -20,6 +23,7 @@ class Facts:
 
     refused     why the spec cannot be acted on at all
     conflict    why the served name is not ours
+    manual      the user owns the number of replicas
     inspection  None: not got so far
     unplanned   why no hardware was chosen, although the model is known
     engine      the raw Deployment of the replicas; None: there is none
@@ -31,6 +35,7 @@ class Facts:
     refused: Trouble | None = None
     conflict: Trouble | None = None
     paused: bool = False
+    manual: bool = False
     obstacle: Trouble | None = None
     inspection: InspectionState | None = None
     unplanned: Trouble | None = None
@@ -115,13 +120,11 @@ def _ready(facts: Facts) -> Finding:
     if facts.refused or facts.conflict:
         return _no(facts.refused or facts.conflict)
     if facts.ready:
-        return Finding(True, "Serving", f"{_of(facts.ready, facts.wanted)} answer.")
+        return Finding(True, "Serving", _answering(facts))
     if facts.hindrance:
         return _no(facts.hindrance)
     if facts.wanted == 0 and facts.engine:
-        return Finding(
-            False, "Idle", "No replica runs because nobody asks; the next request wakes one."
-        )
+        return _none_wanted(facts)
     return Finding(False, *_stage(facts))
 
 
@@ -135,7 +138,10 @@ def _targets_achievable(facts: Facts) -> Finding:
         return Finding(False, "OverBudget", facts.over_price)
     if facts.unplanned:
         return _no(facts.unplanned)
-    if facts.scaled and facts.scaled.targets_met.holds:
+    measured = facts.scaled.targets_met if facts.scaled else None
+    if measured and measured.reason == OUT_OF_REACH:
+        return measured
+    if measured and measured.holds:
         return Finding(True, "Measured", "The targets hold as measured.")
     return Finding(None, "NotMeasured", "Known as soon as the targets have held under load.")
 
@@ -144,12 +150,12 @@ def _available(facts: Facts) -> Finding:
     if facts.wanted is None:
         return Finding(False, "NoReplicas", "No replica has been asked for yet.")
     if facts.wanted == 0:
-        return Finding(False, "Idle", "No replica is wanted now.")
+        return _none_wanted(facts)
     if facts.ready >= facts.wanted:
-        return Finding(True, "AllReplicasReady", f"{_of(facts.ready, facts.wanted)} answer.")
+        return Finding(True, "AllReplicasReady", _answering(facts))
     if facts.hindrance:
         return _no(facts.hindrance)
-    return Finding(False, "ReplicasNotReady", f"{_of(facts.ready, facts.wanted)} answer.")
+    return Finding(False, "ReplicasNotReady", _answering(facts))
 
 
 def _progressing(facts: Facts) -> Finding:
@@ -162,8 +168,10 @@ def _progressing(facts: Facts) -> Finding:
     status = facts.engine.get("status") or {}
     updated = status.get("updatedReplicas") or 0
     exist = status.get("replicas") or 0
-    if updated < facts.wanted or exist > facts.wanted or facts.ready < facts.wanted:
+    if updated < facts.wanted or facts.ready < facts.wanted:
         return Finding(True, *_stage(facts))
+    if exist > facts.wanted:
+        return Finding(True, "Stopping", "Replicas finish their requests before they stop.")
     return Finding(False, "Settled", "All is as the spec asks.")
 
 
@@ -199,9 +207,16 @@ def _names(replicas: list[Pod]) -> str:
     return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
 
 
-def _of(ready: int, wanted: int | None) -> str:
-    total = ready if wanted is None else wanted
-    return f"{ready} of {total} replica{'' if total == 1 else 's'}"
+def _answering(facts: Facts) -> str:
+    wanted = facts.ready if facts.wanted is None else facts.wanted
+    return f"Replicas that answer: {facts.ready} of {wanted}."
+
+
+def _none_wanted(facts: Facts) -> Finding:
+    if facts.manual:
+        return Finding(False, "ScaledToZero", "spec.replicas is 0: raise it to serve.")
+    said = "No replica runs because nobody asks; the next request wakes one."
+    return Finding(False, "Idle", said)
 
 
 def _no(trouble: Trouble | None) -> Finding:

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from llm_engine.contract.shape import ModelShape
 from llm_operator.api import names
+from llm_operator.api.deployment_spec import ScalingMode
 from llm_operator.api.parsing import (
     InvalidObject,
     LLMDeployment,
@@ -187,6 +188,7 @@ def _facts(situation: _Situation) -> Facts:
     return Facts(
         conflict=situation.conflict,
         paused=situation.paused,
+        manual=spec.scaling.mode is ScalingMode.MANUAL,
         obstacle=situation.observed.obstacle,
         inspection=situation.inspection,
         unplanned=unplanned,

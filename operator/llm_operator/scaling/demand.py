@@ -19,6 +19,9 @@ SHORT_WINDOW_SIGMAS: Final = 1.5
 MISS_SIGMAS: Final = 2.0
 LEAST_DRAIN_S: Final = 30.0
 MOST_RATIO: Final = 2.0
+MOST_GUESSED: Final = 4
+"""A guess at the length of answers may ask for no more than so many times what is ready."""
+
 STARTING_COUNTS: Final = 0.5
 FEWEST_TOKENS: Final = 20
 STILL_NEAR: Final = 0.7
@@ -98,7 +101,8 @@ def _by_load(rule: ScalingRule, load: Load, capacity: Capacity | None, rate_per_
     drain_s = max(LEAST_DRAIN_S, rule.cold_start_s)
     by_backlog = backlog_of(load, capacity) / (capacity.requests_per_s * drain_s)
     on_their_way = STARTING_COUNTS * load.starting
-    return math.ceil(by_rate + max(0.0, by_backlog - on_their_way) - ROUNDING)
+    needed = math.ceil(by_rate + max(0.0, by_backlog - on_their_way) - ROUNDING)
+    return min(needed, MOST_GUESSED * max(1, load.ready)) if capacity.assumed else needed
 
 
 def _by_truth(

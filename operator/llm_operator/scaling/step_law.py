@@ -11,7 +11,7 @@ from typing import Final
 
 from llm_operator.scaling.learned import Pool
 
-PRIOR_WEIGHT: Final = 0.003
+PRIOR_WEIGHT: Final = 0.01
 PRIOR_FIXED_PER_OUTPUT: Final = 10.0
 """Until told otherwise, a step costs as much by itself as ten requests in it add."""
 
@@ -44,7 +44,7 @@ def fit(pools: Sequence[Pool]) -> StepLaw | None:
     mean_s = step_s / steps
     rows = [
         (
-            min(1.0, pool.step_s),  # a second of steps is a full witness
+            min(1.0, pool.step_s, pool.steps / 10),  # ten steps, a second: a full witness
             (pool.steps, pool.output_tokens, pool.prompt_tokens),
             pool.step_s / mean_s,
         )

@@ -95,9 +95,12 @@ class Engine:
     def stop(self) -> None:
         """End every request with "abort" and wait for the thread to end. Idempotent."""
         with self._wake:
+            never_started = self._state == "new"
             self._state = "stopped"
             self._wake.notify()
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+        if never_started:
+            self._end_all("abort")
+        elif threading.current_thread() is not self._thread:
             self._thread.join()
 
     @property
@@ -176,13 +179,16 @@ class Engine:
         except Exception:
             log.exception("the engine's thread ends")
         finally:
-            with self._wake:
-                self._state = "stopped"
-                for active in self._submitted:
-                    self._stepper.add(active)
-                self._submitted.clear()
-            self._stepper.finish_all(reason, "the engine failed" if reason == "error" else None)
-            self._publish()
+            self._end_all(reason)
+
+    def _end_all(self, reason: FinishReason) -> None:
+        with self._wake:
+            self._state = "stopped"
+            for active in self._submitted:
+                self._stepper.add(active)
+            self._submitted.clear()
+        self._stepper.finish_all(reason, "the engine failed" if reason == "error" else None)
+        self._publish()
 
     def _take_in(self) -> bool:
         """Wait for work; take new requests in and aborted ones out. False ends the loop."""

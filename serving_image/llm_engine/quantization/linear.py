@@ -1,5 +1,6 @@
 """One interface for a linear layer, however its weight is kept in memory."""
 
+from functools import cache
 from typing import Final, Protocol
 
 import torch
@@ -59,8 +60,7 @@ class Int8Linear:
         quantized = torch.round(exact / self._scale[:, None])
         self._weight = quantized.clamp_(-INT8_LARGEST, INT8_LARGEST).to(torch.int8)
         self._packs = weight.device.type == "cpu"
-        # The kernel wants scales in bf16, too coarse for ours: it gets ones, and ours come after.
-        self._ones = torch.ones(1, dtype=torch.bfloat16, device=weight.device).expand(len(weight))
+        self._ones = _bf16_ones(len(weight), weight.device)
 
     @property
     def weight_bytes(self) -> int:
@@ -69,10 +69,12 @@ class Int8Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map [rows, in_features] to [rows, out_features] in the dtype of `x`."""
+        rounded = x.bfloat16()
         if self._packs and len(x) <= INT8_PACKED_ROWS:
-            product = torch._weight_int8pack_mm(x.bfloat16(), self._weight, self._ones)
+            product = torch._weight_int8pack_mm(rounded, self._weight, self._ones)
         else:
-            product = F.linear(x, self._weight.to(x.dtype))
+            # Rounded as that kernel rounds, so that a text does not depend on who else is served.
+            product = F.linear(rounded.to(x.dtype), self._weight.to(x.dtype)).bfloat16()
         return (product * self._scale).to(x.dtype)
 
 
@@ -81,3 +83,12 @@ def make_linear(weight: Tensor, quantization: Quantization) -> Linear:
     if quantization is Quantization.INT8:
         return Int8Linear(weight)
     return PlainLinear(weight)
+
+
+@cache
+def _bf16_ones(count: int, device: torch.device) -> Tensor:
+    """Return the scales for a kernel that wants them in bf16, too coarse for ours.
+
+    It gets ones, and ours come after. It reads them through a bare pointer: no stride of 0 here.
+    """
+    return torch.ones(count, dtype=torch.bfloat16, device=device)

@@ -5,6 +5,7 @@ from typing import Final, TypeVar
 from fastapi import Request
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from starlette.requests import ClientDisconnect
 
 from llm_engine.server.errors import ApiError
 from llm_engine.server.request_fields import RequestModel
@@ -45,10 +46,13 @@ async def _read(request: Request) -> bytes:
     if length.isdecimal() and int(length) > MAX_BODY_BYTES:
         raise _too_large()
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY_BYTES:
-            raise _too_large()
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise _too_large()
+    except ClientDisconnect:  # nobody reads this answer; it is no fault of ours either
+        raise ApiError(400, "the client left in the middle of the body") from None
     return bytes(body)
 
 

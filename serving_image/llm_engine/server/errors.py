@@ -63,3 +63,9 @@ def draining() -> ApiError:
     """Return the refusal of a request that came while the server finishes its last ones."""
     message = "the server is shutting down and takes no new requests; send it to another replica"
     return ApiError(503, message, code="draining", retry_after_s=1, close=True)
+
+
+def engine_stopped() -> ApiError:
+    """Return the refusal of a request that the engine can no longer take."""
+    message = "the engine has stopped; send the request to another replica"
+    return ApiError(503, message, code="engine_stopped", retry_after_s=1, close=True)

@@ -80,7 +80,7 @@ class Front:
         return self._live() if self._lifecycle.started else self._ready()
 
     def _ready(self) -> tuple[int, object]:
-        ready = self._lifecycle.ready
+        ready = self._lifecycle.ready and self.why_stalled() is None
         return 200 if ready else 503, {"ready": ready, "phase": self._lifecycle.phase}
 
     def _startup(self) -> tuple[int, object]:

@@ -36,7 +36,14 @@ Result = TypeVar("Result")
 
 
 class LoadFailed(Exception):
-    """The model could not be loaded; the cause is the exception it was raised from."""
+    """The model could not be loaded.
+
+    cause  what went wrong
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class _Http(uvicorn.Server):
@@ -129,7 +136,7 @@ class _Process:
         try:
             engine = loading.result()
         except Exception as error:
-            raise LoadFailed from error
+            raise LoadFailed(error) from error
         try:
             service = await self._begin(engine)
             await stop
@@ -154,7 +161,7 @@ class _Process:
         try:
             await service.warm_up()
         except Exception as error:
-            raise LoadFailed from error
+            raise LoadFailed(error) from error
         self._front.why_stalled = service.streams.why_stalled
         gc.collect()
         gc.freeze()  # what is loaded stays: the collector need not look at it again
@@ -175,7 +182,7 @@ class _Process:
         await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        if service.streams.open_requests:
+        if self._front.in_flight:
             logger.warning("ended %d requests that ran too long", service.streams.open_requests)
             service.streams.abort_all()
 

@@ -16,9 +16,12 @@ from llm_engine.server.metrics import Metrics
 from llm_engine.server.serving import Serving
 from llm_engine.server.streams import Streams
 
-FEWEST_WAITING: Final = 64
+FEWEST_WAITING: Final = 256
 WAITING_PER_RUNNING: Final = 4
-"""The queue: so many requests may wait, at least, and for each that can run."""
+"""The queue: so many requests may wait, at least, and for each that can run.
+
+No less than a gateway sends to one replica (256), so that it is the gateway that holds and refuses.
+"""
 
 
 class Service:

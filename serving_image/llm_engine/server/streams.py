@@ -6,13 +6,14 @@ The one place where the two threads meet. Everything else of the server lives on
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
 from llm_engine.engine.messages import EngineStopped, FinishReason, GenerationRequest, TokenEvent
 from llm_engine.server.backend import Backend
-from llm_engine.server.errors import ApiError, draining
+from llm_engine.server.errors import ApiError, engine_stopped
 from llm_engine.server.metrics import Metrics
 
 STALLED_AFTER_S: Final = 30.0
@@ -85,11 +86,18 @@ class Streams:
 
     loop      the event loop; every method but `deliver` and `step_done` runs on it
     max_open  requests that may be open at once, running and waiting
+    clock     monotonic, in seconds
     """
 
     def __init__(
-        self, backend: Backend, metrics: Metrics, loop: asyncio.AbstractEventLoop, max_open: int
+        self,
+        backend: Backend,
+        metrics: Metrics,
+        loop: asyncio.AbstractEventLoop,
+        max_open: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._backend = backend
         self._metrics = metrics
         self._loop = loop
@@ -98,18 +106,18 @@ class Streams:
         self._known: dict[str, Stream] = {}
         self._inbox: deque[tuple[float, TokenEvent]] = deque()
         self._wake_up_due = False
-        self._progress_s = time.monotonic()
+        self._progress_s = self._clock()
 
     def open(self, request: GenerationRequest) -> Stream:
         """Submit a request; raises `ApiError` (429) when too many are open already."""
         self.check_room(1)
-        now_s = time.monotonic()
+        now_s = self._clock()
         if not self._known:
             self._progress_s = now_s
         try:
             self._backend.submit(request, self.deliver)
         except EngineStopped:
-            raise draining() from None
+            raise engine_stopped() from None
         stream = Stream(request, now_s, self)
         self._known[request.request_id] = stream
         return stream
@@ -137,14 +145,14 @@ class Streams:
 
         One wake-up of the event loop serves all events of a step: each costs a system call.
         """
-        self._inbox.append((time.monotonic(), event))
+        self._inbox.append((self._clock(), event))
         if not self._wake_up_due:
             self._wake_up_due = True
             self._loop.call_soon_threadsafe(self._sort_inbox)
 
     def step_done(self) -> None:
         """Note from the engine's thread that a step computed something."""
-        self._progress_s = time.monotonic()
+        self._progress_s = self._clock()
 
     def _sort_inbox(self) -> None:
         self._wake_up_due = False  # before reading: an event that comes now wakes us again
@@ -187,7 +195,7 @@ class Streams:
         """Return why the engine counts as hung, or None."""
         if not self._backend.healthy:
             return "the engine's thread has died"
-        silent_s = time.monotonic() - self._progress_s
+        silent_s = self._clock() - self._progress_s
         if self._known and silent_s > STALLED_AFTER_S:
             requests = len(self._known)
             return f"{requests} requests are open and nothing was computed for {silent_s:.0f} s"

@@ -15,17 +15,36 @@ MOST_SECONDS: Final = 1.0
 """Checked whenever the template writes something. Real templates take well under a millisecond."""
 
 
+MOST_EXPONENT: Final = 1000
+
+
 class TemplateRejected(Exception):
     """The template does not compile, refuses these messages, or writes without end."""
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """A sandbox in which no single product can take all memory."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(
+        self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any
+    ) -> Any:
+        """Multiply what is small enough."""
+        numbers = [side for side in (left, right) if isinstance(side, int)]
+        sized = [len(side) for side in (left, right) if hasattr(side, "__len__")]
+        if any(abs(n) * size > MOST_CHARACTERS for n in numbers for size in sized):
+            raise TemplateRejected(f"a product of {numbers} and {sized} elements is too large")
+        if operator == "**" and any(abs(n) > MOST_EXPONENT for n in numbers):
+            raise TemplateRejected(f"a power of {numbers} is too large")
+        return super().call_binop(context, operator, left, right)
 
 
 class ChatTemplate:
     """A compiled template with the names that templates expect to find."""
 
     def __init__(self, source: str, special_words: Mapping[str, str]) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-        )
+        environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = _strftime_now

@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -20,15 +21,20 @@ class Proxy:
         self._flows = threading.Event()
         self._flows.set()
         self._sockets: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._run(self._accept)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._door.close()
+        self._door.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._flows.set()
         self.cut()
+        for thread in self._threads:
+            thread.join(5)
+        for one in (self._door, *self._sockets):
+            one.close()
 
     def silent(self) -> None:
         self._flows.clear()
@@ -41,7 +47,6 @@ class Proxy:
         for one in self._sockets:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-        self._sockets.clear()
 
     def through(self, kubeconfig: Path) -> Path:
         """Return a copy of a kubeconfig that goes through this proxy."""
@@ -51,6 +56,11 @@ class Proxy:
         copy.write_text(json.dumps(config))
         return copy
 
+    def _run(self, work: Callable[..., None], *args: socket.socket) -> None:
+        thread = threading.Thread(target=work, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -59,7 +69,7 @@ class Proxy:
                 server.settimeout(None)
                 self._sockets += [client, server]
                 for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+                    self._run(self._pump, source, sink)
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):

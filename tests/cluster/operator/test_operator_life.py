@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from e2e.cluster.api_server import ApiServer
-from tests.cluster.operator.kube import Kube, eventually
+from tests.cluster.operator.kube import GROUP, Kube, eventually
 from tests.cluster.operator.model import Model
 from tests.cluster.operator.process import Operator
 from tests.cluster.operator.proxy import Proxy
@@ -17,6 +18,10 @@ from tests.cluster.operator.writes import writes_since
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 Account = Callable[..., Path]
+
+
+def _written(api: ApiServer, namespace: str, at_least: int) -> bool:
+    return len(writes_since(api.audit_log, 0, namespace)) >= at_least
 
 
 def holder(kube: Kube, namespace: str) -> str:
@@ -53,10 +58,7 @@ def test_a_leader_that_is_killed_is_succeeded_and_nothing_is_doubled(
     model = Model(kube, namespace, "survivor").applied()
     for writes in (1, 3):
         with Operator(kubeconfig, tmp_path, namespace) as operator:
-            eventually(
-                lambda count=writes: len(writes_since(api.audit_log, 0, namespace)) >= count,
-                within_s=60,
-            )
+            eventually(partial(_written, api, namespace, writes), within_s=60)
             operator.kill()
     with Operator(kubeconfig, tmp_path, namespace) as operator:
         operator.wait_until_it_leads(within_s=60)
@@ -69,8 +71,8 @@ def test_a_leader_that_is_killed_is_succeeded_and_nothing_is_doubled(
         eventually(lambda: model.jobs() == [])
 
 
-def test_a_leader_that_was_paused_writes_nothing_that_its_successor_has_not_left_to_it(
-    kube: Kube, namespace: str, account: Account, tmp_path: Path
+def test_a_leader_that_was_paused_writes_nothing_once_another_leads(
+    kube: Kube, namespace: str, account: Account, api: ApiServer, tmp_path: Path
 ) -> None:
     kubeconfig = account(namespace)
     model = Model(kube, namespace, "paused").applied()
@@ -83,14 +85,14 @@ def test_a_leader_that_was_paused_writes_nothing_that_its_successor_has_not_left
             second.wait_until_it_leads(within_s=30)
             model.applied(scaling={"minReplicas": 2, "maxReplicas": 2})
             eventually(lambda: (model.child("deployments") or {})["spec"]["replicas"] == 2)
-            version = (model.child("deployments") or {})["metadata"]["resourceVersion"]
+            eventually(lambda: len(model.pods("engine")) == 2)
+            time.sleep(3)  # until the second is at rest
+            resumed_s = time.time()
             first.resume()
             time.sleep(6)
             assert first.metric("llm_operator_leader") == 0
             assert second.metric("llm_operator_leader") == 1
-            seen = (model.child("deployments") or {})["metadata"]
-            managers = {entry["manager"] for entry in seen["managedFields"]}
-            assert seen["resourceVersion"] == version or managers, "only controllers may touch it"
+            assert writes_since(api.audit_log, resumed_s, namespace) == []
             assert (model.child("deployments") or {})["spec"]["replicas"] == 2
 
 
@@ -146,6 +148,25 @@ def test_an_operator_that_was_away_catches_up(
         operator.wait_until_it_leads()
         eventually(lambda: model.child("services"), within_s=15)
         eventually(lambda: (model.child("deployments") or {})["spec"]["replicas"] == 3)
+
+
+def test_the_catalogue_is_applied_and_what_a_person_changed_stays_theirs(
+    kube: Kube, namespace: str, account: Account, tmp_path: Path
+) -> None:
+    catalogue = tmp_path / "catalogue.yaml"
+    catalogue.write_text(
+        "nvidia-x:\n  resourceName: nvidia.com/gpu\n  memory: 24Gi\n  price: {perHour: '1.00'}\n"
+    )
+    path = f"{GROUP}/acceleratorclasses/nvidia-x"
+    flags = ("--catalogue", str(catalogue))
+    with Operator(account(namespace), tmp_path, namespace, *flags) as operator:
+        eventually(lambda: kube.get(path), within_s=60)
+        operator.terminate(within_s=5)
+    kube.merge(f"{path}?fieldManager=somebody", {"spec": {"price": {"perHour": "0.70"}}})
+    with Operator(account(namespace), tmp_path, namespace, *flags) as operator:
+        operator.wait_until_it_leads()
+        eventually(lambda: "left alone" in operator.log_text())
+    assert (kube.get(path) or {})["spec"]["price"]["perHour"] == "0.70"
 
 
 def test_without_a_valid_account_it_waits_and_says_so(api: ApiServer, tmp_path: Path) -> None:
