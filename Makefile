@@ -9,8 +9,8 @@ PYTHON := $(UV) run --locked --all-extras --all-groups
 export UV_SYSTEM_CERTS ?= 1
 
 # What no test may undercut: all code, and the pure packages, which have no excuse.
-COVERAGE_PERCENT := 85
-PURE_COVERAGE_PERCENT := 97
+COVERAGE_PERCENT := 88
+PURE_COVERAGE_PERCENT := 98
 PURE := operator/llm_operator/api/*,operator/llm_operator/planner/*,operator/llm_operator/scaling/*,operator/llm_operator/reconcile/*,serving_image/llm_engine/scheduling/*,serving_image/llm_engine/contract/*
 
 .PHONY: help

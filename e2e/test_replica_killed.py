@@ -16,7 +16,7 @@ async def test_others_serve_while_a_killed_replica_is_replaced(
 ) -> None:
     model.patch(scaling={"minReplicas": 2, "maxReplicas": 2})
     await asyncio.to_thread(model.wait_replicas, 2, 120)
-    load = Load(client, requests_per_s=1.0)
+    load = Load(client, requests_per_s=1 / await client.seconds_alone())
     async with load.sending():
         await asyncio.sleep(5)
         victim = model.ready_pods()[0]["metadata"]
@@ -32,7 +32,7 @@ async def test_others_serve_while_a_killed_replica_is_replaced(
 
     # Streams that the dead replica had begun cannot be saved; whoever asks later must not notice.
     later = [answer for answer in load.answers if answer.sent_s > killed_s + 1]
-    assert len(later) > 5
+    assert len(later) > 3
     assert [answer.failure for answer in later if answer.failure] == []
     begun = [a for a in load.answers if a.failure and a.sent_s <= killed_s + 1]
     assert len(begun) <= 4, [answer.failure for answer in begun]

@@ -24,7 +24,7 @@ async def test_replicas_follow_the_load_and_no_stream_fails(model: Model, client
 
     assert load.failures == []
     assert load.unsent == 0
-    assert len(load.answers) == load.sent > 20
+    assert len(load.answers) == load.sent
     up, *_, down = sorted(model.status()["decisions"], key=lambda decision: decision["time"])[-3:]
     assert down["to"] < down["from"], (up, down)
     assert all(decision["because"] for decision in (up, down))

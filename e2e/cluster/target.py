@@ -13,6 +13,7 @@ from pathlib import Path
 from e2e.cluster import lifecycle, places
 from e2e.cluster.go_programs import HELM, KUBERNETES, built
 from e2e.cluster.image_load import load
+from e2e.cluster.prerequisites import require_root
 from e2e.cluster.progress import CannotContinue, run, say
 
 
@@ -49,6 +50,7 @@ def target(environ: Mapping[str, str]) -> Target:
     """
     wanted = environ.get("CLUSTER", "embedded")
     if wanted == "embedded":
+        require_root()  # before minutes of building for nothing
         ours = places.here()
         kubectl, helm = built(ours, KUBERNETES) / "kubectl", built(ours, HELM) / "helm"
         return Target(kubectl, helm, ours.kubeconfig, context=None, embedded=True)
@@ -58,7 +60,7 @@ def target(environ: Mapping[str, str]) -> Target:
 
 
 def _current(environ: Mapping[str, str]) -> Target:
-    kubectl, helm = _on_path("kubectl"), _on_path("helm")
+    kubectl = _on_path("kubectl")
     try:
         current = run([kubectl, "config", "current-context"], env=environ).strip()
     except CannotContinue as error:
@@ -73,6 +75,7 @@ def _current(environ: Mapping[str, str]) -> Target:
     file = Path(environ.get("KUBECONFIG") or Path.home() / ".kube" / "config")
     control, engine = environ.get("CONTROL_IMAGE"), environ.get("ENGINE_IMAGE")
     images = Images(control, engine) if control and engine else None
+    helm = _on_path("helm")
     return Target(kubectl, helm, file, context=current, embedded=False, images=images)
 
 

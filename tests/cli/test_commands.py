@@ -96,6 +96,7 @@ def test_a_subcommand_loads_no_other() -> None:
 
     assert done.stdout.split() == [
         "llm_operator.cli.chart_readme",
+        "llm_operator.cli.events_page",
         "llm_operator.cli.generate",
         "llm_operator.cli.reference",
     ]

@@ -1,7 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
+from e2e.cluster import go_programs
 from e2e.cluster.progress import CannotContinue
 from e2e.cluster.target import Images, images, target
 
@@ -47,6 +49,16 @@ def test_images_of_a_foreign_cluster_come_from_its_user(environ: dict[str, str])
 
     given = target(named | {"CONTROL_IMAGE": "c:1", "ENGINE_IMAGE": "e:1"})
     assert images(given) == Images(control="c:1", engine="e:1")
+
+
+def test_without_root_the_embedded_cluster_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    monkeypatch.setattr(go_programs, "run_long", lambda *_a, **_k: pytest.fail("it builds first"))
+
+    with pytest.raises(CannotContinue, match=r"run it as root \(sudo\).*CLUSTER=current"):
+        target({})
 
 
 def test_an_unknown_kind_of_cluster_is_refused() -> None:

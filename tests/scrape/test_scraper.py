@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 
 import pytest
+from aiohttp import web
 
 from llm_engine.contract import metrics as engine
 from llm_operator.scaling import Replica, load_of
@@ -134,6 +135,20 @@ async def test_a_gateway_that_does_not_know_the_model_is_a_gap() -> None:
         load = load_of([], 0, scraper.samples_of(KEY))
     assert [gap.reason for gap in load.gaps] == ["ScrapeFailed"]
     assert "no metrics of model smollm2" in load.gaps[0].message
+
+
+async def test_a_replica_that_is_still_loading_is_not_said_to_fail() -> None:
+    looks: list[int] = []
+
+    async def loading(_: web.Request) -> web.StreamResponse:
+        looks.append(503)
+        return web.Response(status=503)
+
+    async with scraping({"r0": loading}, {}) as (scraper, _):
+        await until(lambda: len(looks) >= 2)
+        assert engine_series(scraper, "r0").problem is None
+        load = load_of([Replica("r0", ready=True)], 1, scraper.samples_of(KEY))
+    assert "NotYetScraped" in [gap.reason for gap in load.gaps]
 
 
 async def test_targets_come_and_go_while_it_runs() -> None:

@@ -1,6 +1,7 @@
 """One GET of one target's metrics, bounded in time and bytes."""
 
 import os
+from http import HTTPStatus
 from typing import Final
 
 import aiohttp
@@ -16,6 +17,10 @@ class Unreachable(Exception):
     """The target gave no metrics; the message says why, in words for a user."""
 
 
+class NotStarted(Unreachable):
+    """The target answers, but is still loading (HTTP 503): no fault, and nothing to read yet."""
+
+
 def open_session() -> aiohttp.ClientSession:
     """Return a session in which no target waits for another: as many connections as targets."""
     return aiohttp.ClientSession(
@@ -28,9 +33,11 @@ def open_session() -> aiohttp.ClientSession:
 
 
 async def fetch(session: aiohttp.ClientSession, url: str) -> str:
-    """Return the text at `url`; raises Unreachable."""
+    """Return the text at `url`; raises Unreachable, or of these NotStarted."""
     try:
         async with session.get(url, allow_redirects=False) as response:
+            if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                raise NotStarted("it is still loading")
             if response.status != 200:
                 raise Unreachable(f"HTTP {response.status}")
             body = bytearray()

@@ -26,7 +26,7 @@ from llm_operator.scaling.samples import (
     Series,
 )
 from llm_operator.scrape.exposition import Point, parse
-from llm_operator.scrape.fetch import Unreachable, fetch, open_session
+from llm_operator.scrape.fetch import NotStarted, Unreachable, fetch, open_session
 from llm_operator.scrape.readings import (
     ENGINE_NAMES,
     GATEWAY_NAMES,
@@ -189,6 +189,8 @@ class Scraper:
         try:
             points = await _points(session, target.url, ENGINE_NAMES)
             engine.track.add(engine_reading(points, time.monotonic(), target.incarnation))
+        except NotStarted:
+            return  # a replica that turns ready now would else begin its life with a problem
         except (Unreachable, Unreadable) as problem:
             engine.track.fail(str(problem))
 
