@@ -14,7 +14,7 @@ from llm_operator.scaling.load import Work
 from llm_operator.scaling.step_law import StepLaw, fit
 from tests.scaling import cases
 from tests.scaling.builders import LEARNED, a_load, a_rule, pool
-from tests.scaling.closed_loop import warmed_up
+from tests.scaling.closed_loop import Case, warmed_up
 
 
 def test_the_law_is_found_again_where_the_work_tells_its_parts_apart() -> None:
@@ -90,7 +90,7 @@ def test_lengths_follow_the_requests_that_finish() -> None:
 
 
 @pytest.mark.parametrize("case", [cases.STEADY, cases.STAGES], ids=["small CPU", "large GPU"])
-def test_the_capacity_learned_in_calm_is_near_the_measured_knee(case: cases.Case) -> None:
+def test_the_capacity_learned_in_calm_is_near_the_measured_knee(case: Case) -> None:
     learned = warmed_up(case, seed=3).learned
     capacity = capacity_of(case.rule, learned, None)
     assert capacity is not None

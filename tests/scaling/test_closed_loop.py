@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.scaling import cases
-from tests.scaling.closed_loop import HEADER, Report, simulate
+from tests.scaling.closed_loop import HEADER, Case, Report, simulate
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def reports() -> dict[str, Report]:
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_users_and_payers_fare_well(
-    reports: dict[str, Report], case: cases.Case, attainment: float, times_oracle: float
+    reports: dict[str, Report], case: Case, attainment: float, times_oracle: float
 ) -> None:
     report = reports[case.name]
     assert report.attainment >= attainment

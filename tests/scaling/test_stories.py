@@ -128,7 +128,7 @@ def test_an_idle_model_stops_and_a_request_wakes_it_at_once() -> None:
 def test_a_request_that_races_with_the_last_replica_wins(sign_of_life: dict[str, float]) -> None:
     story = Story(a_rule(min_replicas=0, idle_after_s=60.0))
     story.go_on(55)
-    assert story.look(**sign_of_life).replicas == 1  # type: ignore[arg-type]
+    assert story.look(**sign_of_life).replicas == 1
 
 
 def test_an_idle_model_never_stops_while_a_gateway_is_not_seen() -> None:
@@ -280,7 +280,8 @@ def test_nothing_is_taken_away_while_targets_are_missed() -> None:
 
 def test_a_target_that_one_request_alone_misses_orders_no_army() -> None:
     story = Story(a_rule(time_per_output_token_s=0.05))
-    decision = story.go_on(300, per_s=0.3, **slow(40, 0.09)) and story.decisions[-1]
+    story.go_on(300, per_s=0.3, **slow(40, 0.09))
+    decision = story.decisions[-1]
     assert decision.replicas == 1
     assert decision.targets_met.reason == "OutOfReach"
     assert "more replicas cannot help" in decision.targets_met.message

@@ -13,8 +13,8 @@ INT8_LARGEST: Final = 127
 INT8_PACKED_ROWS: Final = 8
 """Up to so many rows the CPU's int8 kernel beats dequantizing first (measured on AVX2: 3x as fast
 at 1 row, equal at 8 to 16, 2x as slow at 256)."""
-TRANSPOSED_ROWS: Final = range(2, 9)
-"""For so few rows MKL is up to 2x as fast computing (w xT)T, since it then packs x and not w."""
+TRANSPOSED_ROWS: Final = range(2, 5)
+"""For so few rows MKL is up to 1.8x as fast computing (w xT)T, since it then packs x and not w."""
 
 
 class Linear(Protocol):
