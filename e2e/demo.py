@@ -15,7 +15,7 @@ import aiohttp
 from rich.console import Console
 
 from e2e import release
-from e2e.burst_table import BurstTable
+from e2e.burst_table import BurstTable, Span
 from e2e.cluster.progress import CannotContinue
 from e2e.cluster.target import Target, bring_up, images, target
 from e2e.kubectl import Kubectl, NeverHappened
@@ -29,9 +29,8 @@ QUESTION: Final = "What is the capital of France?"
 # some at once, so the burst is what two or three replicas can do, and the rest is little for one.
 BURST: Final = 3.0
 QUIET: Final = 0.15
-BURST_S: Final = 60.0
-GROW_WITHIN_S: Final = 120.0
-SHRINK_WITHIN_S: Final = 180.0
+GROWING: Final = Span(every_s=3, at_least_s=60, at_most_s=120)
+SHRINKING: Final = Span(every_s=6, at_least_s=0, at_most_s=180)
 
 console: Final = Console(highlight=False)
 
@@ -76,7 +75,7 @@ def deploy(kubectl: Kubectl, loader_image: str) -> Model:
             def ready() -> bool:
                 found = condition(model.seen())
                 spinner.update(f"Ready={found['status']} {found['reason']}: {found['message']}")
-                return bool(found["status"] == "True")
+                return found["status"] == "True" and len(model.pods()) == len(model.ready_pods())
 
             model.wait("the model is ready", ready, 300)
         command(f"kubectl get llmd -n {NAMESPACE} -o wide")
@@ -101,20 +100,21 @@ async def chat(client: Client) -> None:
 async def burst(client: Client, model: Model) -> Load:
     """Send more than one replica can bear, watch replicas come, stop, and watch them go."""
     with chapter("5. A burst of load"):
+        table = BurstTable(console, model)
         most = (model.seen() or {})["spec"]["scaling"]["maxReplicas"]
         with console.status("measuring how long an answer takes ..."):
             answer_s = await client.seconds_alone()
         console.print(
             f"  an answer takes {answer_s:.1f} s here when nobody else asks;"
-            f" now {BURST / answer_s:.1f} requests come every second"
+            f" now {BURST / answer_s:.1f} requests come every second",
+            soft_wrap=True,
         )
         load = Load(client, BURST / answer_s)
-        table = BurstTable(console, model, load)
         async with load.sending():
-            await table.show(BURST_S, GROW_WITHIN_S, lambda ready: ready == most)
+            await table.show(load, GROWING, lambda ready: ready == most)
             load.requests_per_s = QUIET / answer_s
             console.print("  [bold]the burst is over[/]")
-            await table.show(0, SHRINK_WITHIN_S, lambda ready: ready == 1)
+            await table.show(load, SHRINKING, lambda ready: ready == 1)
     return load
 
 

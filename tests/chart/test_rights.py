@@ -49,7 +49,7 @@ def test_the_gateway_only_reads(objects: tuple[Object, ...]) -> None:
 
 def test_the_operator_never_changes_what_people_ask_for(objects: tuple[Object, ...]) -> None:
     verbs = {verb for _, r, verb in grants(objects, "operator") if r == "llmdeployments"}
-    assert verbs == {"get", "list", "watch"}
+    assert verbs == {"list", "watch"}
 
 
 def test_leases_only_in_the_namespace_of_the_release(objects: tuple[Object, ...]) -> None:
@@ -64,7 +64,7 @@ def test_leases_only_in_the_namespace_of_the_release(objects: tuple[Object, ...]
 def test_without_the_catalogue_the_operator_writes_no_accelerator_class(helm: Helm) -> None:
     objects = helm.render("acceleratorCatalogue.install=false")
     verbs = {verb for _, r, verb in grants(objects, "operator") if r == "acceleratorclasses"}
-    assert verbs == {"get", "list", "watch"}
+    assert verbs == {"list", "watch"}
 
 
 def test_every_binding_is_of_a_role_and_an_account_that_exist(objects: tuple[Object, ...]) -> None:

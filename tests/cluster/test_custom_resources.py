@@ -133,7 +133,9 @@ def test_a_source_is_accepted(source: str, custom_resources: ApiServer) -> None:
 
 @pytest.mark.parametrize("name", sorted(catalogue()))
 def test_the_shipped_accelerator_class_is_accepted(name: str, custom_resources: ApiServer) -> None:
-    answer = create(custom_resources, catalogue()[name], name=name, kind="AcceleratorClass")
+    answer = create(
+        custom_resources, catalogue()[name], name=f"shipped-{name}", kind="AcceleratorClass"
+    )
 
     assert answer.returncode == 0, answer.stderr
     parse_accelerator_class(json.loads(answer.stdout))

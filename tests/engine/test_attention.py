@@ -63,7 +63,8 @@ def test_every_row_sees_what_dense_attention_sees(
         texts.append(torch.randn(past + count, 2, kv_heads, 8))
         slots = [tables[-1][p // block_tokens] * block_tokens + p % block_tokens for p in
                  range(past)]  # fmt: skip
-        cache.write(0, torch.tensor(slots, dtype=torch.int64), texts[-1][:past])
+        written = cache.rows(torch.tensor(slots, dtype=torch.int64))
+        cache.write(0, written, texts[-1][:past])
     starts = [0]
     for _, count in progresses:
         starts.append(starts[-1] + count)

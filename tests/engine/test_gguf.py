@@ -5,12 +5,15 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 import torch
 
 from llm_engine.contract.inspection import FailureReason, ModelRefused
 from llm_engine.engine import Engine
 from llm_engine.weights.checkpoint import open_checkpoint
+from llm_engine.weights.ggml_blocks import DECODERS
 from llm_engine.weights.tensors import TensorReader
 from tests.engine.tiny_gguf import save_gguf
 from tests.engine.tiny_llama import an_engine, answer, greedy, prompts_of, reference_model
@@ -42,7 +45,15 @@ def test_a_gguf_gives_the_tokens_of_the_same_model_in_safetensors(
 
 @pytest.mark.parametrize(
     ("kind", "error"),
-    [("F32", 0.0), ("F16", 1e-3), ("BF16", 4e-3), ("Q8_0", 0.02), ("Q4_1", 0.25), ("Q4_0", 0.3)],
+    [
+        ("F32", 0.0),
+        ("F16", 1e-3),
+        ("BF16", 4e-3),
+        ("Q8_0", 0.02),
+        ("Q5_1", 0.12),
+        ("Q4_1", 0.25),
+        ("Q4_0", 0.3),
+    ],
 )
 def test_every_way_of_storing_is_read_near_the_weights(
     tmp_path: Path, kind: str, error: float
@@ -56,6 +67,15 @@ def test_every_way_of_storing_is_read_near_the_weights(
     for name in checkpoint.tensors:
         difference = (reader.read(name).float() - weights[name]).abs().max()
         assert difference <= error * weights[name].abs().max(), name
+
+
+@pytest.mark.parametrize("kind", sorted(DECODERS))
+def test_our_decoders_agree_with_the_gguf_package_to_the_bit(kind: str) -> None:
+    generator = np.random.default_rng(5)
+    qtype = gguf.GGMLQuantizationType[kind]
+    stored = gguf.quants.quantize(generator.normal(size=(24, 96)).astype(np.float32), qtype)
+    ours = DECODERS[kind](torch.from_numpy(stored).view(24 * 3, -1)).view(24, 96)
+    assert torch.equal(ours, torch.from_numpy(gguf.quants.dequantize(stored, qtype)))
 
 
 def refused(path: Path) -> ModelRefused:

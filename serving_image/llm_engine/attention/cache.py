@@ -14,8 +14,8 @@ from llm_engine.contract.shape import ModelShape
 class KVCache:
     """Keys and values of every layer.
 
-    layers  per layer [2, kv_heads, blocks * block_tokens, head_dim]: keys, then values. Head-major,
-            so that one block of one head is one contiguous piece of memory.
+    layers  per layer [blocks, 2, kv_heads, block_tokens, head_dim]: a block's keys, then its
+            values. A block is one contiguous piece of memory, and so is each head in it.
     """
 
     layers: tuple[Tensor, ...]
@@ -32,7 +32,7 @@ class KVCache:
         device: torch.device,
     ) -> "KVCache":
         """Allocate zeros: a masked position may be read, and must then not be a NaN."""
-        size = (2, shape.kv_heads, blocks * block_tokens, shape.head_dim)
+        size = (blocks, 2, shape.kv_heads, block_tokens, shape.head_dim)
         layers = tuple(_zeros(size, dtype, device) for _ in range(shape.layers))
         return cls(layers, blocks, block_tokens)
 
@@ -41,13 +41,26 @@ class KVCache:
         """Return the bytes of all layers."""
         return sum(layer.nbytes for layer in self.layers)
 
-    def write(self, layer: int, slots: Tensor, keys_values: Tensor) -> None:
-        """Store the step's keys and values.
+    def rows(self, slots: Tensor) -> Tensor:
+        """Return where `write` puts each head's key and value, as rows of head_dim elements.
 
-        slots        [tokens]: block * block_tokens + offset
+        slots    [tokens]: block * block_tokens + offset
+        returns  [tokens * 2 * kv_heads]
+        """
+        _, both, kv_heads, block_tokens, _ = self.layers[0].shape
+        heads = torch.arange(both * kv_heads, device=slots.device)
+        block, offset = slots // block_tokens, slots % block_tokens
+        first = block * (both * kv_heads * block_tokens) + offset
+        return (first[:, None] + heads * block_tokens).reshape(-1)
+
+    def write(self, layer: int, rows: Tensor, keys_values: Tensor) -> None:
+        """Store a step's keys and values.
+
+        rows         from `rows`, the same for every layer
         keys_values  [tokens, 2, kv_heads, head_dim]
         """
-        self.layers[layer].index_copy_(2, slots, keys_values.permute(1, 2, 0, 3))
+        head_dim = keys_values.shape[-1]
+        self.layers[layer].view(-1, head_dim).index_copy_(0, rows, keys_values.view(-1, head_dim))
 
 
 def _zeros(size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

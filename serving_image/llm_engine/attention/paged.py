@@ -49,9 +49,12 @@ class ChunkCall:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is the same for all layers of a step."""
+    """Everything that is the same for all layers of a step.
 
-    slots: Tensor
+    written  rows of the cache that take the step's keys and values
+    """
+
+    written: Tensor
     decodes: tuple[DecodeCall, ...]
     chunks: tuple[ChunkCall, ...]
 
@@ -62,14 +65,14 @@ class PagedAttention:
     def __init__(self, cache: KVCache) -> None:
         first = cache.layers[0]
         self._cache = cache
-        self._kv_heads = first.shape[1]
-        self._head_dim = first.shape[3]
-        # One block of one head as a row: [2 * kv_heads * blocks, block_tokens * head_dim].
+        self._kv_heads = first.shape[2]
+        self._head_dim = first.shape[4]
+        # One head of one block as a row: [blocks * 2 * kv_heads, block_tokens * head_dim].
         self._pieces = tuple(
             layer.view(-1, cache.block_tokens * self._head_dim) for layer in cache.layers
         )
-        # Where each head's blocks begin among those rows.
-        self._head_starts = torch.arange(2 * self._kv_heads, device=first.device) * cache.blocks
+        # Which of a block's rows belongs to each head.
+        self._heads = torch.arange(2 * self._kv_heads, device=first.device)
         self._gathered = torch.empty(0, dtype=first.dtype, device=first.device)
 
     def plan(self, batch: StepBatch) -> Plan:
@@ -78,7 +81,7 @@ class PagedAttention:
         decoding.sort(key=lambda r: batch.context_tokens[r])
         chunks = [r for r in range(batch.requests) if batch.query_tokens(r) > 1]
         return Plan(
-            slots=self._indices(batch.slots()),
+            written=self._cache.rows(self._indices(batch.slots())),
             decodes=tuple(self._decode_call(batch, bucket) for bucket in _buckets(batch, decoding)),
             chunks=tuple(self._chunk_call(batch, request) for request in chunks),
         )
@@ -90,7 +93,7 @@ class PagedAttention:
         keys_values  [tokens, 2, kv_heads, head_dim]
         returns      [tokens, heads, head_dim]
         """
-        self._cache.write(layer, plan.slots, keys_values)
+        self._cache.write(layer, plan.written, keys_values)
         out = torch.empty_like(queries)
         for call in plan.decodes:
             self._decode(layer, queries, call, out)
@@ -166,7 +169,7 @@ class PagedAttention:
 
     def _gather_index(self, tables: Tensor) -> Tensor:
         """Turn block tables [requests, blocks] into rows of the pieces, for every head."""
-        return (self._head_starts[:, None, None] + tables[None]).reshape(-1)
+        return (tables[None] * len(self._heads) + self._heads[:, None, None]).reshape(-1)
 
     def _mask(self, hidden: Tensor) -> Tensor:
         zeros = torch.zeros(hidden.shape, dtype=self._gathered.dtype, device=hidden.device)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from llm_engine.weights.checkpoint import Checkpoint
+from llm_engine.weights.ggml_blocks import DECODERS, QUANTIZED_BLOCK
 from llm_engine.weights.header import TensorEntry
 
 # What needs no decoding is mapped from the file as it is.
@@ -47,7 +48,10 @@ class TensorReader:
         raw = self._mapped(entry.path)[entry.start : entry.start + entry.stored_bytes]
         if entry.dtype in _STORED_DTYPES:
             return torch.from_numpy(raw).view(_STORED_DTYPES[entry.dtype]).view(entry.shape)
-        import gguf  # a second of imports that safetensors never needs
+        if entry.dtype in DECODERS:
+            blocks = torch.from_numpy(raw).view(entry.elements // QUANTIZED_BLOCK, -1)
+            return DECODERS[entry.dtype](blocks).view(entry.shape)
+        import gguf  # imports that most files never need
 
         rows = raw.reshape(*entry.shape[:-1], -1)
         decoded = gguf.quants.dequantize(rows, gguf.GGMLQuantizationType[entry.dtype])

@@ -24,13 +24,9 @@ _CPU_CLASS: Json = {
 
 
 @pytest.fixture(scope="session")
-def kube(api: ApiServer) -> Kube:
+def kube(custom_resources: ApiServer) -> Kube:
     """The administrator, with the custom resources installed and one AcceleratorClass."""
-    kube = Kube.of(api.kubeconfig)
-    for path in sorted((ROOT / "crds").glob("*.yaml")):
-        crd = yaml.safe_load(path.read_text())
-        name = crd["metadata"]["name"]
-        kube.apply(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}", crd)
+    kube = Kube.of(custom_resources.kubeconfig)
     eventually(lambda: kube.list(f"{GROUP}/llmdeployments") == [])
     eventually(lambda: kube.list(f"{GROUP}/acceleratorclasses") == [])
     kube.apply(f"{GROUP}/acceleratorclasses/cpu", _CPU_CLASS)
