@@ -44,11 +44,7 @@ def load_decoder(
         )
 
     embedding = weight(names.EMBEDDING)
-    head: Linear
-    if settings.shape.tied_embeddings:
-        head = PlainLinear(embedding)  # one copy: rows are looked up in it, so it stays as it is
-    else:
-        head = make_linear(weight(names.HEAD), Quantization.NONE)
+    head = embedding if settings.shape.tied_embeddings else weight(names.HEAD)
     cosines, sines = rotary_table(settings, max_context_tokens, reader.rope_factors())
     # The first half of a rotated head is x1 cos - x2 sin: the sign goes into the table.
     sines[:, : settings.shape.head_dim // 2].neg_()
@@ -57,7 +53,7 @@ def load_decoder(
         embedding=embedding,
         layers=tuple(load_layer(layer) for layer in range(settings.shape.layers)),
         final_norm=weight(names.FINAL_NORM),
-        head=head,
+        head=PlainLinear(head),
         cosines=cosines[:, None].to(device=device, dtype=dtype),
         sines=sines[:, None].to(device=device, dtype=dtype),
     )
