@@ -15,7 +15,7 @@ from e2e.load import Client
 from e2e.models import Model
 from e2e.release import Helm
 from e2e.weights import put_weights
-from e2e.world import NAMESPACE, World
+from e2e.world import MODEL, NAMESPACE, World
 
 RESTRICTED: Final = {
     f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")
@@ -49,7 +49,7 @@ def world(cluster: Target, built: Images) -> Iterator[World]:
                 "metadata": {"name": namespace, "labels": RESTRICTED},
             }
         )
-    values = release.image_values(built.control, built.engine)
+    values = release.image_values(built.control, built.engine) | {"test.model": MODEL}
     release.install(helm, values)
     put_weights(kubectl, NAMESPACE, built.control)
     with release.gateway(kubectl, reachable=cluster.embedded) as url:
@@ -59,7 +59,7 @@ def world(cluster: Target, built: Images) -> Iterator[World]:
 @pytest.fixture
 def model(world: World) -> Model:
     """SmolLM2 with one ready replica, whatever the story before has done to it."""
-    model = world.apply_example("smollm2")
+    model = world.apply_example(MODEL)
     model.wait_ready(180)
     model.wait_replicas(1, 120)
     return model

@@ -29,7 +29,7 @@ QUESTION: Final = "What is the capital of France?"
 # some at once, so the burst is what two or three replicas can do, and the rest is little for one.
 BURST: Final = 3.0
 QUIET: Final = 0.15
-GROWING: Final = Span(every_s=3, at_least_s=60, at_most_s=120)
+GROWING: Final = Span(every_s=3, at_least_s=40, at_most_s=120)
 SHRINKING: Final = Span(every_s=6, at_least_s=0, at_most_s=180)
 
 console: Final = Console(highlight=False)

@@ -65,10 +65,10 @@ def test_kubectl_tells_at_a_glance(world: World, model: Model) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        pytest.param("wait llmd/smollm2 --for=condition=Ready --timeout=30s", id="wait"),
+        pytest.param("wait llmd/story --for=condition=Ready --timeout=30s", id="wait"),
         pytest.param("explain llmd.spec.targets.timePerOutputToken", id="explain"),
         pytest.param("get accel cpu", id="accelerator classes"),
-        pytest.param("describe llmd smollm2", id="describe"),
+        pytest.param("describe llmd story", id="describe"),
         pytest.param("get all", id="get all"),
     ],
 )

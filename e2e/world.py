@@ -14,6 +14,7 @@ from e2e.models import Model, example
 from e2e.release import Helm
 
 NAMESPACE: Final = "llm-e2e"
+MODEL: Final = "story"  # not the name of the demo, which may still be running
 # One replica, so that each story starts alike, however busy the machine is; those about replicas
 # ask for more. They do not wait for what people would want to wait for.
 ALONE: Final = {
