@@ -36,10 +36,10 @@ def test_the_curl_of_the_notes_works_as_printed(world: World, model: Model) -> N
     [curl] = re.findall(r"curl http.*?'\n", notes, re.DOTALL)
     words = shlex.split(curl)
     body = json.loads(words[words.index("-d") + 1])
-    assert body["model"] == model.name
+    assert f"metadata: {{name: {body['model']}}}" in notes  # the model that the notes deploy
     with world.kubectl.forwarded(release.GATEWAY, release.NAMESPACE, 80) as url:
         path = words[1].removeprefix("http://localhost:8080")
-        answer = post(f"{url}{path}", body)
+        answer = post(f"{url}{path}", body | {"model": model.name})
     assert "Paris" in answer["choices"][0]["message"]["content"]
 
 
