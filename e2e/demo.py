@@ -148,7 +148,8 @@ def epilogue(where: Target, load: Load) -> None:
         command("make cluster-down")
     else:
         command(f"kubectl{context} delete namespace {NAMESPACE}")
-        command(f"helm uninstall {release.NAME} -n {release.NAMESPACE}")
+        named = f" --kube-context {where.context}" if where.context else ""
+        command(f"helm{named} uninstall {release.NAME} -n {release.NAMESPACE}")
 
 
 async def show(where: Target, kubectl: Kubectl, model: Model) -> Load:
