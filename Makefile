@@ -58,6 +58,10 @@ test-unit: setup ## No cluster, seconds to minutes
 	$(PYTHON) coverage report --format=total --fail-under=$(COVERAGE_PERCENT)
 	$(PYTHON) coverage report --include='$(PURE)' --skip-covered --fail-under=$(PURE_COVERAGE_PERCENT)
 
+.PHONY: fuzz
+fuzz: setup ## New random examples for every property (FUZZ=path narrows it); not part of `make test`
+	HYPOTHESIS_PROFILE=fuzz $(PYTHON) pytest $(or $(FUZZ),tests) -m "not cluster" --timeout 3600
+
 .PHONY: test-cluster
 test-cluster: setup ## A real API server, no kubelet
 	$(PYTHON) python -m e2e.cluster build kubernetes helm
