@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from llm_engine.sampling.choice import Choice
 from llm_engine.sampling.parameters import SamplingParameters
-from llm_engine.sampling.sampler import Choice, choose_tokens
+from llm_engine.sampling.sampler import choose_tokens
 
 # Probabilities .4 .3 .2 .1 at temperature 1.
 LOGITS = torch.tensor([0.1, 0.4, 0.2, 0.3]).log()

@@ -3,13 +3,10 @@
 import logging
 from collections.abc import Callable
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING
 
 from llm_engine.engine.messages import FinishReason, GenerationRequest, RequestTimes, TokenEvent
+from llm_engine.sampling.choice import Choice
 from llm_engine.scheduling.request import Request
-
-if TYPE_CHECKING:
-    from llm_engine.sampling.sampler import Choice
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +35,8 @@ class ActiveRequest:
         self._scheduled_at_s: float | None = None
         self._first_token_at_s: float | None = None
 
-    def choice(self) -> "Choice":
+    def choice(self) -> Choice:
         """Return what the sampler needs to choose the next token."""
-        from llm_engine.sampling.sampler import Choice
-
         return Choice(
             parameters=self._sampling,
             tokens=self.request.tokens,

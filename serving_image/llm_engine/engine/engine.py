@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from llm_engine.contract.quantization import Quantization
 from llm_engine.contract.shape import ModelShape
 from llm_engine.engine.active import ActiveRequest
-from llm_engine.engine.loading import Loaded, LoadOptions, load
+from llm_engine.engine.loaded import Loaded
 from llm_engine.engine.messages import (
     EngineStats,
     EngineStopped,
@@ -38,7 +38,7 @@ class Engine:
 
     def __init__(self, loaded: Loaded, tpot_target_s: float | None = None) -> None:
         self.tokenizer: Tokenizer = loaded.tokenizer
-        self.shape: ModelShape = loaded.checkpoint.settings.shape
+        self.shape: ModelShape = loaded.shape
         self.max_context_tokens = loaded.max_context_tokens
         self.device = loaded.device
         self.dtype = loaded.dtype
@@ -75,6 +75,8 @@ class Engine:
 
         Raises ModelRefused for a model that will not do, ValueError for options that will not.
         """
+        from llm_engine.engine.loading import LoadOptions, load
+
         options = LoadOptions(
             quantization=quantization,
             device=device,

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 from llm_engine.contract.arguments import BLOCK_TOKENS
 from llm_engine.contract.quantization import Quantization
 from llm_engine.engine.host import Host, read_host
+from llm_engine.engine.loaded import Loaded
 from llm_engine.engine.memory import check_weights_fit, count_blocks
 from llm_engine.scheduling.plan import Limits
-from llm_engine.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from llm_engine.tokenizer.tokenizer import load_tokenizer
 from llm_engine.weights.checkpoint import Checkpoint, open_checkpoint
 from llm_engine.weights.source import resolve_source
 
@@ -24,19 +25,6 @@ if TYPE_CHECKING:
 # A CPU step of 256 tokens keeps its matrix units busy; more only makes streams wait.
 CPU_LIMITS: Final = Limits(step_tokens=256, step_requests=64)
 CUDA_LIMITS: Final = Limits(step_tokens=2048, step_requests=256)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model ready to run."""
-
-    checkpoint: Checkpoint
-    tokenizer: Tokenizer
-    runner: "Runner"
-    limits: Limits
-    max_context_tokens: int
-    device: str
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -80,7 +68,13 @@ def load(model: str, options: LoadOptions, on_phase: Callable[[str], None]) -> L
     on_phase("warmup")
     _warm_up(runner)
     return Loaded(
-        checkpoint, tokenizer, runner, limits, context, str(device), str(dtype).split(".")[-1]
+        shape=checkpoint.settings.shape,
+        tokenizer=tokenizer,
+        runner=runner,
+        limits=limits,
+        max_context_tokens=context,
+        device=str(device),
+        dtype=str(dtype).split(".")[-1],
     )
 
 

@@ -8,7 +8,8 @@ from llm_engine.attention.batch import StepBatch
 from llm_engine.attention.cache import KVCache
 from llm_engine.attention.paged import PagedAttention
 from llm_engine.model.decoder import Decoder
-from llm_engine.sampling.sampler import Choice, choose_tokens
+from llm_engine.sampling.choice import Choice
+from llm_engine.sampling.sampler import choose_tokens
 from llm_engine.scheduling.request import Request
 
 

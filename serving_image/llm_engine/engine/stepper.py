@@ -4,17 +4,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from llm_engine.engine.active import ActiveRequest
+from llm_engine.engine.loaded import StepRunner
 from llm_engine.engine.messages import EngineStats, FinishReason, StepRecord, TokenEvent
 from llm_engine.scheduling.blocks import BlockPool
 from llm_engine.scheduling.pacing import Pace
 from llm_engine.scheduling.plan import Limits, Step, plan_step
 from llm_engine.scheduling.request import Request
-
-if TYPE_CHECKING:
-    from llm_engine.engine.runner import Runner
 
 
 class Stepper:
@@ -25,7 +22,7 @@ class Stepper:
 
     def __init__(
         self,
-        runner: "Runner",
+        runner: StepRunner,
         limits: Limits,
         max_context_tokens: int,
         tpot_target_s: float | None,

@@ -2,34 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from random import Random
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from llm_engine.sampling.choice import Choice
 from llm_engine.sampling.parameters import SamplingParameters
 
 FIRST_LOOK: Final = 256
 """The most probable tokens that top-p looks at before it sorts a whole vocabulary."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What choosing one token needs to know of its request.
-
-    tokens         prompt and output so far
-    prompt_tokens  how many of them are the prompt
-    chance         the request's own source of chance: one draw per token, in any batch
-    end_tokens     ids that may not come before min_tokens are there
-    """
-
-    parameters: SamplingParameters
-    tokens: Sequence[int]
-    prompt_tokens: int
-    chance: Random
-    end_tokens: frozenset[int]
 
 
 def choose_tokens(logits: Tensor, choices: Sequence[Choice]) -> list[int]:

@@ -1,0 +1,51 @@
+"""A model ready to run, whatever runs it: torch, or the law of a simulation. No torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from llm_engine.contract.shape import ModelShape
+from llm_engine.sampling.choice import Choice
+from llm_engine.scheduling.plan import Limits
+from llm_engine.scheduling.request import Request
+
+if TYPE_CHECKING:
+    from llm_engine.tokenizer.tokenizer import Tokenizer
+
+
+class StepRunner(Protocol):
+    """Computes one planned step. Used by one thread."""
+
+    @property
+    def blocks(self) -> int:
+        """Count the blocks of the KV cache."""
+
+    @property
+    def block_tokens(self) -> int:
+        """Return the tokens of one block."""
+
+    def enter_thread(self) -> None:
+        """Prepare the thread that will call `run`."""
+
+    def run(self, tokens: Mapping[Request, int], choices: Sequence[Choice]) -> list[int]:
+        """Compute these many tokens of each request.
+
+        choices  one for each request that catches up with its text in this step, in order;
+                 returns the next token of each of these
+        """
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to run.
+
+    dtype  what is computed in, and what the KV cache keeps
+    """
+
+    shape: ModelShape
+    tokenizer: "Tokenizer"
+    runner: StepRunner
+    limits: Limits
+    max_context_tokens: int
+    device: str
+    dtype: str

@@ -1,0 +1,24 @@
+"""What the sampler is told of a request. No torch: the scheduler's side builds these."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from llm_engine.sampling.parameters import SamplingParameters
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What choosing one token needs to know of its request.
+
+    tokens         prompt and output so far
+    prompt_tokens  how many of them are the prompt
+    chance         the request's own source of chance: one draw per token, in any batch
+    end_tokens     ids that may not come before min_tokens are there
+    """
+
+    parameters: SamplingParameters
+    tokens: Sequence[int]
+    prompt_tokens: int
+    chance: Random
+    end_tokens: frozenset[int]
