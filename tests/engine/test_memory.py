@@ -14,6 +14,7 @@ def blocks(**changes: Any) -> int:
     defaults = {
         "block_bytes": MIB,
         "block_tokens": 16,
+        "blocks_per_request": 10,
         "context_tokens": 160,
         "step_requests": 8,
         "free_bytes": 100 * MIB,

@@ -19,7 +19,8 @@ def a_request(
     request = Request("r", [1] * prompt, BLOCK_TOKENS)
     request.tokens += [2] * output
     request.computed_tokens = computed
-    request.blocks = list(range(-(-computed // BLOCK_TOKENS) if blocks is None else blocks))
+    held = -(-computed // BLOCK_TOKENS) if blocks is None else blocks
+    request.tables[0].blocks = list(range(held))
     return request
 
 
@@ -108,6 +109,20 @@ def test_what_is_computed_again_is_counted_once() -> None:
     assert request.advance(1) == 0
 
 
+def test_a_windowed_group_gives_back_what_slid_out_of_its_window() -> None:
+    request = Request("r", [1] * 40, BLOCK_TOKENS, windows=(None, 6))
+    for table in request.tables:
+        table.blocks = list(range(5))
+    request.computed_tokens = 17
+    # Token 17 sees 12 to 17 through the window: blocks 0 to 2 hold 0 to 11.
+    assert request.slide() == [0, 1, 2]
+    assert request.tables[1].blocks == [3, 4]
+    assert request.slide() == []
+    # Both tables reach as far as the text: up to token 23, and so to block 5.
+    assert request.blocks_to_add(7) == 2
+    assert request.blocks_held == 7
+
+
 limits = builds(
     lambda requests, spare, pace: Limits(requests + spare, requests, pace),
     integers(1, 6),
@@ -148,23 +163,22 @@ def test_every_request_ends_and_no_step_breaks_a_limit(
         oldest = min((*running, *waiting), key=lambda r: int(r.request_id))
         assert oldest in step.tokens, "the oldest must always move"
         for request in step.evicted:
-            pool.release(request.blocks)
-            request.restart()
+            pool.release(request.restart())
             running.remove(request)
             waiting.insert(0, request)
         for request, count in step.tokens.items():
             if request in waiting:
                 assert request is waiting.pop(0), "somebody overtook"
                 running.append(request)
-            request.blocks += pool.take(request.blocks_to_add(count))
+            request.tables[0].blocks += pool.take(request.blocks_to_add(count))
             request.advance(count)
             if request.tokens_behind == 0:
                 request.tokens.append(0)
         assert len(running) <= limits.step_requests
-        held = [block for request in running for block in request.blocks]
+        held = [block for request in running for block in request.tables[0].blocks]
         assert len(held) == len(set(held)) == pool.blocks - pool.free_blocks
         for request in [r for r in running if r.output_tokens >= wanted[r]]:
-            pool.release(request.blocks)
+            pool.release(request.restart())
             running.remove(request)
             ended.append(request)
     assert len(ended) == len(lengths)

@@ -3,7 +3,9 @@
 One formula here serves the planner, the engine's block pool and `llm-engine inspect`.
 """
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from llm_engine.contract.quantization import Quantization, linear_bytes
 
@@ -31,6 +33,23 @@ class ModelShape(BaseModel):
     tied_embeddings: bool = Field(
         description="The head shares the embedding's weights.", examples=[True]
     )
+    window_tokens: int | None = Field(
+        default=None,
+        gt=0,
+        description="Newest tokens that a sliding-window layer sees.",
+        examples=[4096],
+    )
+    windowed_layers: tuple[int, ...] = Field(
+        default=(), description="Layers with that window; the others see everything."
+    )
+
+    @model_validator(mode="after")
+    def _check_windows(self) -> Self:
+        if (self.window_tokens is None) != (not self.windowed_layers):
+            raise ValueError("window_tokens and windowed_layers come together or not at all")
+        if any(not 0 <= layer < self.layers for layer in self.windowed_layers):
+            raise ValueError(f"windowed_layers must be 0 to {self.layers - 1}")
+        return self
 
     @property
     def linear_shapes(self) -> tuple[tuple[int, int], ...]:

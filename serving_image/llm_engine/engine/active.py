@@ -20,10 +20,11 @@ class ActiveRequest:
         on_event: Callable[[TokenEvent], None],
         eos_tokens: frozenset[int],
         block_tokens: int,
+        windows: tuple[int | None, ...],
         now_s: float,
     ) -> None:
         self.name = asked.request_id
-        self.request = Request(asked.request_id, list(asked.prompt_tokens), block_tokens)
+        self.request = Request(asked.request_id, list(asked.prompt_tokens), block_tokens, windows)
         self.preemptions = 0
         self._sampling = asked.sampling
         self._on_event = on_event

@@ -121,6 +121,7 @@ class Engine:
             on_event,
             self.tokenizer.eos_tokens,
             self._runner.block_tokens,
+            self._runner.windows,
             time.monotonic(),
         )
         with self._wake:

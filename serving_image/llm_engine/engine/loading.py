@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from llm_engine.contract.arguments import BLOCK_TOKENS
+from llm_engine.contract.layer_groups import block_bytes, blocks_per_request
 from llm_engine.contract.quantization import Quantization
 from llm_engine.engine.host import Host, read_host
 from llm_engine.engine.loaded import Loaded
@@ -120,6 +121,7 @@ def _load_runner(
     import torch
 
     from llm_engine.attention.cache import KVCache
+    from llm_engine.attention.paged import PagedAttention
     from llm_engine.engine.runner import Runner
     from llm_engine.model.assembly import load_decoder
 
@@ -130,8 +132,11 @@ def _load_runner(
     check_weights_fit(weight_bytes, free)
     limits = CUDA_LIMITS if is_cuda else CPU_LIMITS
     blocks = count_blocks(
-        block_bytes=shape.kv_bytes_per_token(dtype.itemsize) * options.block_tokens,
+        block_bytes=block_bytes(shape, options.block_tokens, dtype.itemsize),
         block_tokens=options.block_tokens,
+        blocks_per_request=blocks_per_request(
+            shape, context_tokens, limits.step_tokens, options.block_tokens
+        ),
         context_tokens=context_tokens,
         step_requests=limits.step_requests,
         free_bytes=free - weight_bytes,
@@ -139,7 +144,8 @@ def _load_runner(
     )
     decoder = load_decoder(checkpoint, options.quantization, dtype, device, context_tokens)
     cache = KVCache.allocate(shape, blocks, options.block_tokens, dtype, device)
-    return Runner(decoder, cache, host.threads), limits
+    attention = PagedAttention(cache, decoder.attention)
+    return Runner(decoder, cache, attention, host.threads), limits
 
 
 def _give_back_freed_memory() -> None:
@@ -152,8 +158,9 @@ def _warm_up(runner: "Runner") -> None:
     """Compute a prompt and a token, so that the first user does not pay for first uses."""
     from llm_engine.scheduling.request import Request
 
-    request = Request("warm-up", [0] * runner.block_tokens, runner.block_tokens)
-    request.blocks = [0, 1] if runner.blocks > 1 else [0]
+    request = Request("warm-up", [0] * runner.block_tokens, runner.block_tokens, runner.windows)
+    for number, table in enumerate(request.tables):
+        table.blocks = [number]
     runner.run({request: runner.block_tokens - 1}, [])
     request.computed_tokens = runner.block_tokens - 1
     runner.run({request: 1}, [])

@@ -14,6 +14,7 @@ def count_blocks(
     *,
     block_bytes: int,
     block_tokens: int,
+    blocks_per_request: int,
     context_tokens: int,
     step_requests: int,
     free_bytes: int,
@@ -21,23 +22,26 @@ def count_blocks(
 ) -> int:
     """Return the blocks to allocate, enough for at least one request of the longest context.
 
+    blocks_per_request  most blocks of one request of the longest context, over all layer groups
     free_bytes      memory left once the weights are loaded
     kv_cache_bytes  what the user asked for; None takes a share of what is free
     """
     budget = int(free_bytes * FREE_SHARE) if kv_cache_bytes is None else kv_cache_bytes
-    per_context = -(-context_tokens // block_tokens)
     # More than all running requests can use would only be waste.
-    blocks = min(budget // block_bytes, per_context * step_requests)
-    if blocks < per_context:
+    blocks = min(budget // block_bytes, blocks_per_request * step_requests)
+    if blocks < blocks_per_request:
         source = (
             f"{FREE_SHARE:.0%} of the {free_bytes // _MIB} MiB left beside the weights"
             if kv_cache_bytes is None
             else "the size asked for with --kv-cache-bytes"
         )
-        fits = max(0, budget // block_bytes) * block_tokens
+        # Exact where every layer sees everything, cautious where windows need less.
+        fits = max(0, budget // block_bytes) * context_tokens // blocks_per_request
+        fits = fits // block_tokens * block_tokens
+        needed_mib = blocks_per_request * block_bytes // _MIB
         raise ModelRefused(
             FailureReason.OUT_OF_MEMORY,
-            f"one request of {context_tokens} tokens needs {per_context * block_bytes // _MIB} MiB "
+            f"one request of {context_tokens} tokens needs {needed_mib} MiB "
             f"for keys and values, and {budget // _MIB} MiB are there ({source}); give the "
             f"container more memory or set maxContextTokens to at most {fits}",
         )

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from llm_engine.attention.batch import StepBatch
+from llm_engine.attention.backend import AttentionBackend
+from llm_engine.attention.batch import GroupTables, StepBatch
 from llm_engine.attention.cache import KVCache
-from llm_engine.attention.paged import PagedAttention
 from llm_engine.model.decoder import Decoder
 from llm_engine.sampling.choice import Choice
 from llm_engine.sampling.sampler import choose_tokens
@@ -16,10 +16,12 @@ from llm_engine.scheduling.request import Request
 class Runner:
     """A model with its KV cache. Used by one thread."""
 
-    def __init__(self, decoder: Decoder, cache: KVCache, threads: int) -> None:
+    def __init__(
+        self, decoder: Decoder, cache: KVCache, attention: AttentionBackend, threads: int
+    ) -> None:
         self._decoder = decoder
         self._cache = cache
-        self._attention = PagedAttention(cache)
+        self._attention = attention
         self._threads = threads
 
     @property
@@ -31,6 +33,11 @@ class Runner:
     def block_tokens(self) -> int:
         """Return the tokens of one block."""
         return self._cache.block_tokens
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """Return the window of each layer group; None: it sees everything."""
+        return tuple(group.window_tokens for group in self._cache.groups)
 
     @property
     def weight_bytes(self) -> int:
@@ -64,7 +71,14 @@ class Runner:
         batch = StepBatch(
             query_starts=tuple(starts),
             context_tokens=tuple(r.computed_tokens + count for r, count in tokens.items()),
-            blocks=tuple(request.blocks for request in tokens),
+            groups=tuple(
+                GroupTables(
+                    window_tokens=window,
+                    released=tuple(request.tables[group].released for request in tokens),
+                    blocks=tuple(request.tables[group].blocks for request in tokens),
+                )
+                for group, window in enumerate(self.windows)
+            ),
             block_tokens=self._cache.block_tokens,
         )
         device = self._decoder.device

@@ -37,7 +37,7 @@ class Stepper:
         self._running: list[Request] = []  # oldest first, and so is the other
         self._waiting: deque[Request] = deque()
         self._active: dict[Request, ActiveRequest] = {}
-        slots = runner.blocks * runner.block_tokens
+        slots = runner.blocks * runner.block_tokens // len(runner.windows)
         self._stats = EngineStats(
             blocks=runner.blocks,
             block_tokens=runner.block_tokens,
@@ -87,6 +87,8 @@ class Stepper:
     def step(self) -> StepRecord:
         """Compute one step."""
         started_s = time.monotonic()
+        for request in self._running:
+            self._pool.release(request.slide())
         limits = replace(
             self._limits, prefill_tokens=self._pace.prefill_tokens(self._tpot_target_s)
         )
@@ -146,7 +148,10 @@ class Stepper:
             if self._waiting and request is self._waiting[0]:
                 self._running.append(self._waiting.popleft())
                 self._active[request].scheduled(now_s)
-            request.blocks += self._pool.take(request.blocks_to_add(count))
+            end = request.computed_tokens + count
+            for table in request.tables:
+                wanted = table.blocks_to_add(end, request.block_tokens)
+                table.blocks += self._pool.take(wanted)
 
     def _deliver(self, active: ActiveRequest, token: int, now_s: float) -> None:
         active.sampled(token, now_s)
@@ -157,5 +162,4 @@ class Stepper:
             self.finish(active, "error", error="nobody could take the tokens")
 
     def _release(self, request: Request) -> None:
-        self._pool.release(request.blocks)
-        request.restart()
+        self._pool.release(request.restart())

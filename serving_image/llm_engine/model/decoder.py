@@ -1,12 +1,13 @@
 """The forward pass of a Llama decoder over the tokens of one step."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from torch import Tensor
 
-from llm_engine.attention.paged import PagedAttention, Plan
+from llm_engine.attention.backend import AttentionBackend, AttentionSettings
 from llm_engine.model.rotary import rotate
 from llm_engine.quantization.linear import Linear
 from llm_engine.weights.settings import DecoderSettings
@@ -50,6 +51,12 @@ class Decoder:
         return self.embedding.device
 
     @property
+    def attention(self) -> AttentionSettings:
+        """Return how this model makes its scores."""
+        shape = self.settings.shape
+        return AttentionSettings(query_heads=shape.query_heads, scale=shape.head_dim**-0.5)
+
+    @property
     def weight_bytes(self) -> int:
         """Return the bytes of all weights in memory; a tied head counts once."""
         norms = [self.final_norm]
@@ -67,8 +74,8 @@ class Decoder:
         tokens: Tensor,
         positions: Tensor,
         sampled_rows: Tensor,
-        attention: PagedAttention,
-        plan: Plan,
+        attention: AttentionBackend,
+        plan: Any,
     ) -> Tensor:
         """Compute one step and return logits [sampled, vocabulary] of the rows asked for.
 
@@ -94,8 +101,8 @@ class Decoder:
         normed: Tensor,
         cosines: Tensor,
         sines: Tensor,
-        attention: PagedAttention,
-        plan: Plan,
+        attention: AttentionBackend,
+        plan: Any,
     ) -> Tensor:
         shape = self.settings.shape
         heads = layer.query_key_value(normed).view(len(normed), -1, shape.head_dim)

@@ -96,7 +96,7 @@ class _Share:
     def _take_back(self, request: Request) -> None:
         count = self.tokens.pop(request, 0)
         self.budget += count
-        self.free_blocks += len(request.blocks) + request.blocks_to_add(count)
+        self.free_blocks += request.blocks_held + request.blocks_to_add(count)
 
 
 def _admit(share: _Share, waiting: Iterable[Request], limits: Limits) -> None:
