@@ -1,24 +1,22 @@
 """Models from a hub, against a small one on loopback that speaks the hub's protocol."""
 
-import hashlib
-import json
 import os
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from llm_engine.contract.inspection import FailureReason, Inspection, ModelRefused
-from llm_engine.weights.hub import HubModel, choose_files, parse_hub_uri
+from llm_engine.weights.hub import HubModel
+from llm_engine.weights.remote import choose_files
+from tests.engine.small_hub import Hub
 from tests.engine.tiny_gguf import save_gguf
 from tests.engine.tiny_llama import reference_model
 
-COMMIT = "a" * 40
 TOKEN = "hf_a_token_for_tests"
 
 
@@ -33,13 +31,13 @@ TOKEN = "hf_a_token_for_tests"
     ],
 )
 def test_uris(uri: str, model: HubModel) -> None:
-    assert parse_hub_uri(uri) == model
+    assert HubModel.parse(uri) == model
 
 
 @pytest.mark.parametrize("uri", ["hf://", "hf://name", "hf:///x", "hf://org/", "hf://o/n/file.bin"])
 def test_uris_that_name_no_model(uri: str) -> None:
     with pytest.raises(ModelRefused, match="names no model"):
-        parse_hub_uri(uri)
+        HubModel.parse(uri)
 
 
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
@@ -84,86 +82,6 @@ def test_what_cannot_be_chosen_is_said(model: HubModel, present: list[str], word
         choose_files(model, present)
 
 
-class Hub(ThreadingHTTPServer):
-    """Serves the folders below `root` as models of the owner `org`."""
-
-    daemon_threads = True
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.root = root
-        self.sent_bytes = 0
-        self.tokens: set[str | None] = set()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Hub
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0].strip("/").split("/")
-        if "org" in path:  # what the client asks beside models is its own affair
-            self.server.tokens.add(self.headers.get("Authorization"))
-        if path[:2] == ["api", "models"]:
-            self.model(path[3], path[4:])
-        elif path[0] == "org" and path[2] == "resolve":
-            self.file(self.server.root / path[1] / "/".join(path[4:]))
-        else:
-            self.error(404, "RepoNotFound")
-
-    def model(self, name: str, rest: list[str]) -> None:
-        folder = self.server.root / name
-        if name == "gated":
-            return self.error(403, "GatedRepo")
-        if not folder.is_dir():
-            return self.error(404, "RepoNotFound")
-        if rest[:1] == ["revision"] and rest[1] not in ("main", COMMIT):
-            return self.error(404, "RevisionNotFound")
-        files = [p for p in folder.rglob("*") if p.is_file()]
-        listing = [
-            {"rfilename": str(p.relative_to(folder)), "size": p.stat().st_size, "path":
-             str(p.relative_to(folder)), "type": "file", "oid": "0"} for p in files
-        ]  # fmt: skip
-        if rest[:1] == ["tree"]:
-            return self.answer(200, json.dumps(listing).encode())
-        body = {"id": f"org/{name}", "sha": COMMIT, "siblings": listing}
-        return self.answer(200, json.dumps(body).encode())
-
-    def file(self, path: Path) -> None:
-        if not path.is_file():
-            return self.error(404, "EntryNotFound")
-        content = path.read_bytes()
-        etag = hashlib.sha256(content).hexdigest()
-        wanted = self.headers.get("Range")
-        if wanted:
-            first, last = wanted.removeprefix("bytes=").split("-")
-            content = content[int(first) : int(last or len(content)) + 1]
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
-        return self.answer(206 if wanted else 200, content, headers)
-
-    def error(self, status: int, code: str) -> None:
-        self.answer(status, b"", {"X-Error-Code": code, "X-Error-Message": code})
-
-    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-            self.server.sent_bytes += len(body)
-
-
 @pytest.fixture(scope="module")
 def hub(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     root = tmp_path_factory.mktemp("hub")
@@ -174,7 +92,7 @@ def hub(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     for name in ("config.json", "model.safetensors"):
         (root / "large" / name).write_bytes((tiny_llama / name).read_bytes())
     with (root / "large" / "model.safetensors").open("r+b") as file:
-        file.truncate(64 << 20)  # 64 MiB, of which only the header is to be fetched
+        file.truncate(24 << 20)  # 24 MiB, of which only the header is to be fetched
     server = Hub(root)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -184,7 +102,7 @@ def hub(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     thread.join()
 
 
-def in_a_process(code: str, hub_url: str, home: Path) -> str:
+def in_a_process(code: str, hub_url: str, home: Path, *arguments: str) -> str:
     """Run code where huggingface_hub has not read its environment yet; return what it prints."""
     environment = {
         **os.environ,
@@ -195,8 +113,8 @@ def in_a_process(code: str, hub_url: str, home: Path) -> str:
         "PYTHONPATH": str(Path(__file__).parents[2] / "serving_image"),
     }
     result = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=90,
-        check=False,
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True,
+        timeout=90, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -224,21 +142,86 @@ def test_inspection_fetches_headers_and_not_weights(hub: Hub, tmp_path: Path) ->
     hub.sent_bytes, hub.tokens = 0, set()
     report = inspected("hf://org/large", hub.url, tmp_path)
     assert report.failure is None
-    assert report.file_bytes == 64 << 20
+    assert report.file_bytes == 24 << 20
     assert hub.sent_bytes < 2 << 20
     assert hub.tokens == {f"Bearer {TOKEN}"}
 
 
-def test_a_model_is_fetched_once(hub: Hub, tmp_path: Path) -> None:
-    code = (
-        "from llm_engine.weights.source import resolve_source\n"
-        "print(resolve_source('hf://org/tiny'))"
-    )
-    folder = Path(in_a_process(code, hub.url, tmp_path).strip())
-    assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors"}
+FETCH = """
+import sys
+from llm_engine.contract.inspection import ModelRefused
+from llm_engine.weights.source import resolve_source
+told = []
+try:
+    print(resolve_source(sys.argv[1], lambda progress: told.append(progress.percent)))
+except ModelRefused as refusal:
+    print(f"{refusal.reason}: {refusal.message}")
+print(*told)
+"""
+
+
+def fetched(model: str, hub_url: str, home: Path) -> tuple[str, list[int]]:
+    """Return the folder, or why there is none, and the percentages told on the way."""
+    answer, told = in_a_process(FETCH, hub_url, home, model).splitlines()
+    return answer, [int(percent) for percent in told.split()]
+
+
+def test_a_model_is_fetched_once_and_progress_is_told(hub: Hub, tmp_path: Path) -> None:
+    folder, told = fetched("hf://org/tiny", hub.url, tmp_path)
+    assert {path.name for path in Path(folder).iterdir()} >= {"config.json", "model.safetensors"}
+    assert told == sorted(set(told))
+    assert told[-1] == 100
     hub.sent_bytes = 0
-    assert in_a_process(code, hub.url, tmp_path).strip() == str(folder)
+    again, told = fetched("hf://org/tiny", hub.url, tmp_path)
+    assert again == folder
+    assert told[-1] == 100
     assert hub.sent_bytes < 10_000
+
+
+def test_a_broken_download_goes_on_where_it_broke(hub: Hub, tmp_path: Path) -> None:
+    hub.breaks, hub.ranges = {"model.safetensors": 15 << 20}, []
+    folder, told = fetched("hf://org/large", hub.url, tmp_path)
+    assert f"bytes={10 << 20}-" in hub.ranges  # huggingface_hub writes 10 MiB at a time
+    weights = Path(folder) / "model.safetensors"
+    assert weights.read_bytes() == (hub.root / "large" / "model.safetensors").read_bytes()
+    assert told == sorted(set(told))
+    assert told[-1] == 100
+
+
+def test_content_that_is_not_what_was_promised_is_refused_and_not_kept(
+    hub: Hub, tmp_path: Path
+) -> None:
+    hub.corrupt = {"model.safetensors"}
+    said, _ = fetched("hf://org/tiny", hub.url, tmp_path)
+    assert said.startswith("InvalidModel: ")
+    assert "its source promises" in said
+    hub.corrupt = set()
+    folder, _ = fetched("hf://org/tiny", hub.url, tmp_path)
+    weights = Path(folder) / "model.safetensors"
+    assert weights.read_bytes() == (hub.root / "tiny" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        pytest.param(403, "GatedRepo", ["is gated", "accept its terms"], id="a gated model"),
+        pytest.param(401, "", ["answers 401", "give a token"], id="a token that is not known"),
+        pytest.param(403, "", ["answers 403", "give a token"], id="a token that may not"),
+    ],
+)
+def test_files_that_may_not_be_read_are_access_denied(
+    hub: Hub, tmp_path: Path, status: int, code: str, words: list[str]
+) -> None:
+    hub.locked = {"tiny": (status, code)}
+    try:
+        said, _ = fetched("hf://org/tiny", hub.url, tmp_path)
+        failure = inspected("hf://org/tiny", hub.url, tmp_path).failure
+    finally:
+        hub.locked = {}
+    assert said.startswith("AccessDenied: ")
+    assert failure is not None
+    assert failure.reason is FailureReason.ACCESS_DENIED
+    assert all(word in said and word in failure.message for word in words), said
 
 
 @pytest.mark.parametrize(
@@ -265,3 +248,24 @@ def test_a_hub_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
     assert report.failure is not None
     assert report.failure.reason is FailureReason.SOURCE_UNREACHABLE
     assert "http://127.0.0.1:9" in report.failure.message
+
+
+@pytest.mark.parametrize("what", ["inspected", "fetched"])
+def test_a_hub_that_never_answers_is_unreachable(tmp_path: Path, what: str) -> None:
+    code = f"""
+from llm_engine.weights import hub, source
+hub.ANSWER_WITHIN_S = 0.5
+from llm_engine.weights.inspection import inspect
+if {what == "inspected"}:
+    print(inspect("hf://org/tiny").failure.reason)
+else:
+    try:
+        source.resolve_source("hf://org/tiny")
+    except Exception as error:
+        print(error.reason)
+"""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert in_a_process(code, url, tmp_path).strip() == "SourceUnreachable"

@@ -1,32 +1,45 @@
 """Turn what the user calls a model into files on this machine."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from llm_engine.contract.inspection import FailureReason, ModelRefused
-from llm_engine.weights.hub import SCHEME, fetch_from_hub, headers_from_hub
+from llm_engine.weights import hub
+from llm_engine.weights.progress import OnProgress, log_progress
+from llm_engine.weights.remote import Remote, fetch_model, remote_headers
+
+_REMOTES: Final[dict[str, Callable[[str], Remote]]] = {hub.SCHEME: hub.HubModel.parse}
 
 
-def resolve_source(model: str) -> Path:
+def resolve_source(model: str, on_progress: OnProgress = log_progress) -> Path:
     """Return the folder or file that holds the whole model, fetching it where that is needed."""
-    return fetch_from_hub(model) if model.startswith(SCHEME) else _local(model)
+    remote = _remote(model)
+    return Path(model) if remote is None else fetch_model(remote, on_progress)
 
 
 @contextmanager
 def source_headers(model: str) -> Iterator[Path]:
     """Yield a folder or file with the model's configuration and weight headers at least."""
-    if model.startswith(SCHEME):
-        with headers_from_hub(model) as path:
-            yield path
+    remote = _remote(model)
+    if remote is None:
+        yield Path(model)
     else:
-        yield _local(model)
+        with remote_headers(remote) as path:
+            yield path
 
 
-def _local(model: str) -> Path:
-    if "://" in model:
+def _remote(model: str) -> Remote | None:
+    """Return the model at its source; None for a path on this machine."""
+    scheme, separator, _ = model.partition("://")
+    if not separator:
+        return None
+    parse = _REMOTES.get(scheme + separator)
+    if parse is None:
         raise ModelRefused(
             FailureReason.UNSUPPORTED_MODEL,
-            f"{model}: this engine reads {SCHEME}owner/name, a folder, or a .gguf file",
+            f"{model}: this engine reads {' and '.join(_REMOTES)}owner/name, a folder, or a "
+            ".gguf file",
         )
-    return Path(model)
+    return parse(model)
