@@ -92,7 +92,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--quantization",
         choices=[quantization.value for quantization in Quantization],
         default=Quantization.NONE.value,
-        help="how weights are kept in memory [%(default)s]",
+        help="how linear weights are kept in memory [%(default)s]",
     )
     option("--device", default="auto", help="auto, cpu, cuda or cuda:N [%(default)s]")
     option(

@@ -86,7 +86,10 @@ def test_numbers_come_in_base_units() -> None:
         ({"spec": []}, "spec: "),
         (raw(model="smollm2"), "spec.model: "),
         (raw(model={"source": "file:///etc/passwd"}), "spec.model.source: must be hf://"),
-        (raw(quantization="int3"), "spec.quantization: Input should be 'None' or 'Int8', not"),
+        (
+            raw(quantization="int3"),
+            "spec.quantization: Input should be 'None', 'Int8', 'Int4' or 'FP8', not",
+        ),
         (raw(targets={"percentile": 120}), "spec.targets.percentile: "),
         (raw(scaling={"minReplicas": 5, "maxReplicas": 2}), "minReplicas must be at most 2, not 5"),
         (
@@ -163,7 +166,7 @@ DURATIONS_S = st.integers(min_value=1, max_value=60_000).map(lambda ms: ms / 100
 SPECS = st.fixed_dictionaries(
     {"model": st.fixed_dictionaries({"source": st.just(SOURCE)})},
     optional={
-        "quantization": st.sampled_from(["None", "Int8"]),
+        "quantization": st.sampled_from(["None", "Int8", "Int4", "FP8"]),
         "targets": st.fixed_dictionaries(
             {},
             optional={

@@ -83,7 +83,8 @@ BAD_SPECS = {
         model={"source": "hf://owner/name"} | {"secretRef": {"name": "HF_TOKEN"}},
     ),
     "a quantization that is not there": bad(
-        'spec.quantization: Unsupported value: "int3": supported values: "None", "Int8"',
+        'spec.quantization: Unsupported value: "int3":'
+        ' supported values: "None", "Int8", "Int4", "FP8"',
         quantization="int3",
     ),
     "a misspelt field": bad('unknown field "spec.replicsa"', replicsa=2),

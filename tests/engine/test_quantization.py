@@ -1,16 +1,21 @@
-"""Int8 weights: near the exact result, in the bytes of the contract, at any number of rows."""
+"""Quantized weights: near the exact result, in the bytes of the contract, at any number of rows."""
 
 import pytest
 import torch
 
 from llm_engine.contract.quantization import Quantization, linear_bytes
-from llm_engine.quantization.linear import (
-    Int8Linear,
-    PlainLinear,
-    make_linear,
-)
+from llm_engine.quantization.int4 import pack_codes, quantize_int4, unpack_codes
+from llm_engine.quantization.linear import make_linear
+from llm_engine.quantization.plain import PlainLinear
 
-OUT, INTO = 96, 64
+OUT, INTO = 192, 64
+# Relative error of an output channel with normally distributed weights.
+LARGEST_ERROR = {
+    Quantization.NONE: 1e-5,
+    Quantization.INT8: 0.015,
+    Quantization.FP8: 0.04,
+    Quantization.INT4: 0.13,
+}
 
 
 @pytest.fixture
@@ -20,40 +25,57 @@ def weight() -> torch.Tensor:
     return torch.randn(OUT, INTO) * torch.logspace(-3, 2, OUT)[:, None]
 
 
+@pytest.mark.parametrize("quantization", list(Quantization))
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 9, 16, 40])
-def test_int8_is_near_the_exact_product_at_any_number_of_rows(
-    weight: torch.Tensor, rows: int
+def test_the_product_is_near_the_exact_one_at_any_number_of_rows(
+    weight: torch.Tensor, quantization: Quantization, rows: int
 ) -> None:
     x = torch.randn(240, INTO)
     exact = x @ weight.T
-    linear = Int8Linear(weight)
+    linear = make_linear(weight, quantization)
     found = torch.cat([linear(part) for part in torch.split(x, rows)])
     error = (found - exact).norm(dim=0) / exact.norm(dim=0)
-    assert error.max() < 0.015
+    assert error.max() < LARGEST_ERROR[quantization]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 8, 9, 33])
-def test_a_plain_linear_is_exact_at_any_number_of_rows(weight: torch.Tensor, rows: int) -> None:
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_plain_linear_is_exact_at_any_number_of_rows(
+    weight: torch.Tensor, rows: int, has_bias: bool
+) -> None:
     large = weight[-20:]
+    bias = torch.randn(20) if has_bias else None
     x = torch.randn(INTO, rows).t()  # as it comes from a transposed product: not contiguous
+    exact = x @ large.T + (0 if bias is None else bias)
     for given in (x, x.contiguous()):
-        torch.testing.assert_close(PlainLinear(large)(given), x @ large.T, rtol=1e-5, atol=1e-3)
+        torch.testing.assert_close(PlainLinear(large, bias)(given), exact, rtol=1e-5, atol=1e-3)
 
 
-def test_a_channel_of_zeros_stays_zero(weight: torch.Tensor) -> None:
+@pytest.mark.parametrize("quantization", list(Quantization))
+@pytest.mark.parametrize("rows", [1, 3, 20])
+def test_a_bias_is_added(weight: torch.Tensor, quantization: Quantization, rows: int) -> None:
+    x, bias = torch.randn(rows, INTO), torch.randn(OUT)
+    without = make_linear(weight, quantization)(x)
+    with_bias = make_linear(weight, quantization, bias)(x)
+    torch.testing.assert_close(with_bias, without + bias)
+
+
+@pytest.mark.parametrize("quantization", list(Quantization))
+def test_a_channel_of_zeros_stays_zero(weight: torch.Tensor, quantization: Quantization) -> None:
     weight[5] = 0.0
-    out = Int8Linear(weight)(torch.randn(3, INTO))
+    out = make_linear(weight, quantization)(torch.randn(3, INTO))
     assert (out[:, 5] == 0).all()
     assert out.isfinite().all()
 
 
 @pytest.mark.parametrize("quantization", list(Quantization))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("in_features", [64, 72], ids=["whole groups", "a part of a group"])
 def test_bytes_are_those_of_the_contract(
-    weight: torch.Tensor, quantization: Quantization, dtype: torch.dtype
+    quantization: Quantization, dtype: torch.dtype, in_features: int
 ) -> None:
-    linear = make_linear(weight.to(dtype), quantization)
-    assert linear.weight_bytes == linear_bytes(quantization, OUT, INTO, dtype.itemsize)
+    linear = make_linear(torch.randn(OUT, in_features, dtype=dtype), quantization)
+    assert linear.weight_bytes == linear_bytes(quantization, OUT, in_features, dtype.itemsize)
 
 
 @pytest.mark.parametrize("quantization", list(Quantization))
@@ -63,3 +85,15 @@ def test_the_result_has_the_dtype_of_the_input(
 ) -> None:
     linear = make_linear(weight.bfloat16(), quantization)
     assert linear(torch.randn(rows, INTO).bfloat16()).dtype is torch.bfloat16
+
+
+def test_int4_codes_come_back_from_their_bytes() -> None:
+    codes = torch.randint(0, 16, (8, 64), dtype=torch.uint8)
+    assert torch.equal(unpack_codes(pack_codes(codes)), codes)
+
+
+def test_int4_is_off_by_at_most_half_a_step_and_its_rounding(weight: torch.Tensor) -> None:
+    held = quantize_int4(weight)
+    off = (held.decoded() - weight).abs().view(OUT, -1, 32)
+    # bf16 keeps 8 bits of scale and offset: 15 steps of them are off by up to 1/17 of a step.
+    assert (off <= 0.6 * held.scale.float()[:, :, None]).all()

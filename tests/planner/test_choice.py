@@ -147,8 +147,10 @@ def test_many_classes_that_fail_alike_are_told_once() -> None:
     ("quantization", "accelerator", "advice"),
     [
         ("None", L4, "lower spec.model.maxContextTokens, set spec.quantization to Int8 or allow"),
-        ("Int8", L4, "lower spec.model.maxContextTokens or allow an accelerator with more memory"),
-        ("Int8", CPU, "or raise spec.template.resources.limits.memory"),
+        ("Int8", L4, "lower spec.model.maxContextTokens, set spec.quantization to Int4 or allow"),
+        ("FP8", L4, "lower spec.model.maxContextTokens, set spec.quantization to Int4 or allow"),
+        ("Int4", L4, "lower spec.model.maxContextTokens or allow an accelerator with more memory"),
+        ("Int4", CPU, "or raise spec.template.resources.limits.memory"),
     ],
 )
 def test_the_advice_names_only_what_would_help(

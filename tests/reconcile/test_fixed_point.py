@@ -19,7 +19,7 @@ SPECS = st.fixed_dictionaries(
                 "maxContextTokens": st.sampled_from([16, 2048, 8192, 100_000]),
             },
         ),
-        "quantization": st.sampled_from(["None", "Int8", "Int3"]),
+        "quantization": st.sampled_from(["None", "Int8", "Int4", "FP8", "Int3"]),
         "targets": st.fixed_dictionaries(
             {},
             optional={

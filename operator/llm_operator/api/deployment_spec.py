@@ -201,8 +201,9 @@ class LLMDeploymentSpec(Wire):
     )
     quantization: Quantization = Field(
         default=Quantization.NONE,
-        description="How weights are kept in memory. None: as the engine computes. Int8: one byte"
-        " per weight of the linear layers.",
+        description="How the weights of the linear layers are kept in memory. None: as the engine"
+        " computes. Int8, FP8: one byte per weight. Int4: five bits per weight, and a loss of"
+        " quality that small models feel.",
         examples=["Int8"],
     )
     targets: Targets = Field(

@@ -177,6 +177,8 @@ def _nearest_miss(
     advice = ["lower spec.model.maxContextTokens"]
     if quantization is Quantization.NONE:
         advice.append("set spec.quantization to Int8")
+    elif quantization is not Quantization.INT4:
+        advice.append("set spec.quantization to Int4")
     if nearest.spec.resource_name == CPU:
         advice.append("raise spec.template.resources.limits.memory")
     else:

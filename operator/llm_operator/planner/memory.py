@@ -99,7 +99,7 @@ def activation_bytes(shape: ModelShape, memory: Memory) -> int:
 
     Live at once at the widest point of a layer: the residual and its norm, query, key, value and
     attention output, gate, up and their product; then the fp32 logits; and one linear weight in
-    the compute dtype, which int8 needs while it multiplies.
+    the compute dtype, which a quantized one needs while it multiplies.
     """
     heads = (2 * shape.query_heads + 2 * shape.kv_heads) * shape.head_dim
     per_token = 2 * shape.hidden_size + max(heads, 3 * shape.intermediate_size)

@@ -9,10 +9,16 @@ class Quantization(StrEnum):
 
     NONE = "None"
     INT8 = "Int8"
+    INT4 = "Int4"
+    FP8 = "FP8"
 
 
-SCALE_BYTES: Final = 4
-"""Bytes of the fp32 scale that int8 keeps per output channel (symmetric, no zero point)."""
+ROW_SCALE_BYTES: Final = 4
+"""Bytes of the fp32 scale that int8 and fp8 keep per output row (symmetric, no zero point)."""
+INT4_GROUP_SIZE: Final = 32
+"""Weights along the input that share a scale and an offset, where the engine quantizes to int4."""
+INT4_GROUP_BYTES: Final = 4
+"""Bytes of that scale and that offset, both bf16."""
 
 
 def linear_bytes(
@@ -23,6 +29,13 @@ def linear_bytes(
     dtype_bytes  bytes per element of the compute dtype, used where nothing is quantized
     """
     elements = out_features * in_features
-    if quantization is Quantization.INT8:
-        return elements + out_features * SCALE_BYTES
+    if quantization in (Quantization.INT8, Quantization.FP8):
+        return elements + out_features * ROW_SCALE_BYTES
+    if quantization is Quantization.INT4 and has_whole_groups(in_features):
+        return elements // 2 + elements // INT4_GROUP_SIZE * INT4_GROUP_BYTES
     return elements * dtype_bytes
+
+
+def has_whole_groups(in_features: int) -> bool:
+    """Whether int4 can keep such a linear: one that has no whole groups stays as computed."""
+    return in_features % INT4_GROUP_SIZE == 0

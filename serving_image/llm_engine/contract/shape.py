@@ -40,7 +40,9 @@ class ModelShape(BaseModel):
         examples=[4096],
     )
     windowed_layers: tuple[int, ...] = Field(
-        default=(), description="Layers with that window; the others see everything."
+        default=(),
+        description="Layers with that window; the others see everything.",
+        examples=[[0, 2, 4]],
     )
 
     @model_validator(mode="after")

@@ -6,7 +6,8 @@ from torch import Tensor
 from llm_engine.contract.quantization import Quantization
 from llm_engine.model.decoder import Decoder, Layer
 from llm_engine.model.rotary import rotary_table
-from llm_engine.quantization.linear import Linear, PlainLinear, make_linear
+from llm_engine.quantization.linear import Linear, make_linear
+from llm_engine.quantization.plain import PlainLinear
 from llm_engine.weights import names
 from llm_engine.weights.checkpoint import Checkpoint
 from llm_engine.weights.tensors import TensorReader

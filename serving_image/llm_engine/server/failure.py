@@ -18,7 +18,7 @@ def failure_of(error: BaseException) -> Failure:
         return named
     # torch's OutOfMemoryError, known by name: torch may be what failed to load.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        message = f"memory ran out while loading ({error}); give the replica more, or use Int8"
+        message = f"memory ran out while loading ({error}); give the replica more, or quantize"
         return Failure(reason=FailureReason.OUT_OF_MEMORY, message=message)
     # An option that will not do says so in its own words; anything else is named by its type.
     kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "

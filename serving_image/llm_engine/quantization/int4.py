@@ -1,0 +1,86 @@
+"""A linear whose weight is kept as int4 in groups along the input, each with scale and offset."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from llm_engine.contract.quantization import INT4_GROUP_SIZE
+from llm_engine.quantization.blockwise import multiply_decoded
+
+CODE_CENTRE: Final = 8
+CODE_LARGEST: Final = 15
+
+
+@dataclass(frozen=True)
+class Int4Weight:
+    """w = (codes - 8) * scale + offset, exact in fp32.
+
+    codes          uint8 [out_features, in_features / 2]: the even input in the low half of a byte
+    scale, offset  [out_features, groups]: bf16 where we quantized, fp32 where a checkpoint did
+    """
+
+    codes: Tensor
+    scale: Tensor
+    offset: Tensor
+
+    def decoded(self) -> Tensor:
+        """Return the weight in fp32."""
+        return decode_int4(self.codes, self.scale, self.offset)
+
+
+def quantize_int4(weight: Tensor, group_size: int = INT4_GROUP_SIZE) -> Int4Weight:
+    """Round a weight of [out_features, in_features]; a group's least and greatest are kept."""
+    groups = weight.float().view(len(weight), -1, group_size)
+    least, greatest = groups.aminmax(dim=2, keepdim=True)
+    scale = ((greatest - least) / CODE_LARGEST).bfloat16()
+    # A group of equal values needs no steps: any scale will do, and 1 divides well.
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    offset = (least + CODE_CENTRE * scale.float()).bfloat16()
+    codes = torch.round((groups - offset) / scale).add_(CODE_CENTRE).clamp_(0, CODE_LARGEST)
+    return Int4Weight(
+        pack_codes(codes.to(torch.uint8).flatten(1)), scale.squeeze(2), offset.squeeze(2)
+    )
+
+
+def pack_codes(codes: Tensor) -> Tensor:
+    """Put two codes of [out_features, in_features] into a byte."""
+    return codes[:, ::2] | codes[:, 1::2] << 4
+
+
+def unpack_codes(packed: Tensor) -> Tensor:
+    """Undo `pack_codes`."""
+    return torch.stack((packed & CODE_LARGEST, packed >> 4), dim=2).flatten(1)
+
+
+def decode_int4(codes: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """Return the weight that packed codes stand for, in fp32 [out_features, in_features]."""
+    steps = unpack_codes(codes).float().sub_(CODE_CENTRE).view(*scale.shape, -1)
+    return steps.mul_(scale[:, :, None]).add_(offset[:, :, None]).flatten(1)
+
+
+class Int4Linear:
+    """y = x wT + bias, the weight decoded to the dtype of `x` as it is used."""
+
+    def __init__(self, weight: Int4Weight, bias: Tensor | None = None) -> None:
+        self._weight = weight
+        self._bias = bias
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes that the weight, its scales and its offsets take in memory."""
+        weight = self._weight
+        return weight.codes.nbytes + weight.scale.nbytes + weight.offset.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map [rows, in_features] to [rows, out_features] in the dtype of `x`."""
+        codes, scale, offset = self._weight.codes, self._weight.scale, self._weight.offset
+        product = multiply_decoded(
+            x,
+            torch.Size((len(codes), 2 * codes.shape[1])),
+            lambda begin, end: decode_int4(
+                codes[begin:end], scale[begin:end], offset[begin:end]
+            ).to(x.dtype),
+        )
+        return product if self._bias is None else product + self._bias
