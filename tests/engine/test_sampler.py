@@ -1,6 +1,7 @@
 """Choosing tokens: what may be chosen, how often, and with whose chance."""
 
 from collections import Counter
+from math import log
 from random import Random
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from llm_engine.sampling.choice import Choice
 from llm_engine.sampling.parameters import SamplingParameters
-from llm_engine.sampling.sampler import choose_tokens
+from llm_engine.sampling.sampler import choose_tokens, sample
 
 # Probabilities .4 .3 .2 .1 at temperature 1.
 LOGITS = torch.tensor([0.1, 0.4, 0.2, 0.3]).log()
@@ -100,6 +101,7 @@ def test_greedy_and_drawn_rows_mix() -> None:
             1,
             id="an end once min_tokens are there",
         ),
+        pytest.param({"logit_bias": ((0, 2.0), (1, -100.0))}, 0, id="a bias lifts and bans"),
     ],
 )
 def test_greedy_choice_after_adjustment(choice: dict[str, Any], expected: int) -> None:
@@ -115,3 +117,22 @@ def test_frequency_counts_and_presence_does_not() -> None:
     padded = torch.cat([logits, torch.full((1, 7), -9.0)], dim=1)
     assert choose_tokens(padded.clone(), [often]) == [1]
     assert choose_tokens(padded.clone(), [once]) == [0]
+
+
+def test_logprobs_are_the_models_own_whatever_adjusts_the_choice() -> None:
+    biased = {"logit_bias": ((0, 100.0),), "repetition_penalty": 2.0, "temperature": 0.5}
+    (found,) = sample(LOGITS[None].clone(), [a_choice(top_logprobs=2, **biased)])
+    assert found.token == 0
+    assert found.logprob is not None
+    assert found.logprob.logprob == pytest.approx(log(0.1))
+    assert found.logprob.top == ((1, pytest.approx(log(0.4))), (3, pytest.approx(log(0.3))))
+
+
+def test_only_those_who_ask_get_logprobs_and_they_do_not_depend_on_the_batch() -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(3, 50)
+    asking = a_choice(temperature=0.0, top_logprobs=5)
+    silent, first, second = sample(rows.clone(), [a_choice(temperature=0.0), asking, asking])
+    assert silent.logprob is None
+    alone = [sample(rows[row : row + 1].clone(), [asking])[0] for row in (1, 2)]
+    assert [first, second] == alone

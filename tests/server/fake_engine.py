@@ -15,6 +15,7 @@ from llm_engine.engine.messages import (
     StepRecord,
     TokenEvent,
 )
+from llm_engine.sampling.sampled import TokenLogprob
 from llm_engine.tokenizer.chat_template import TemplateRejected
 
 END = 256
@@ -37,6 +38,12 @@ SHAPE = ModelShape(
 )
 
 
+def a_logprob(token: int, top: int | None) -> TokenLogprob:
+    """A token is the likeliest one with half the chance; the letters after it share the rest."""
+    others = tuple(((token + i) % END, -0.5 - i) for i in range(top or 0))
+    return TokenLogprob(token, -0.5, others)
+
+
 class ByteDetokenizer:
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -54,6 +61,9 @@ class ByteTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return bytes(token for token in tokens if token < END).decode(errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        return bytes([token]) if token < END else b""
 
     def detokenizer(self) -> ByteDetokenizer:
         return ByteDetokenizer()
@@ -188,4 +198,8 @@ class FakeEngine:
             times = request.times()
             with self._lock:
                 self._requests.pop(request.request.request_id, None)
-        request.on_event(TokenEvent(request.request.request_id, tokens, reason, times))
+        logprobs = tuple(a_logprob(token, sampling.top_logprobs) for token in tokens)
+        asked = sampling.top_logprobs is not None
+        name = request.request.request_id
+        event = TokenEvent(name, tokens, reason, times, logprobs=logprobs if asked else ())
+        request.on_event(event)

@@ -7,6 +7,7 @@ from llm_engine.server.service import FEWEST_WAITING
 from tests.server.fake_engine import FakeEngine
 from tests.server.served import Served, events, serving, until
 
+NOTHING_CACHED = {"prompt_tokens_details": {"cached_tokens": 0}}
 ANSWER = "Paris é 🙂 is the capital."
 
 
@@ -24,7 +25,7 @@ async def test_a_chat_is_answered_with_usage(served: Served) -> None:
     assert choice["finish_reason"] == "stop"
     prompt, output = len("<user>hi\n"), len(ANSWER.encode()) + 1  # the end is a token too
     usage = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
-    assert answer["usage"] == usage
+    assert answer["usage"] == usage | NOTHING_CACHED
 
 
 async def test_a_stream_says_what_the_whole_answer_says(served: Served) -> None:
@@ -65,7 +66,8 @@ async def test_usage_in_streams(
     assert len(usages) <= with_usage
     assert (chunks[-1]["choices"] == []) is last_has_no_choice
     if usages:
-        assert usages[-1] == {"prompt_tokens": 2, "completion_tokens": 6, "total_tokens": 8}
+        tokens = {"prompt_tokens": 2, "completion_tokens": 6, "total_tokens": 8}
+        assert usages[-1] == tokens | NOTHING_CACHED
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,8 @@ async def test_a_stop_string_ends_the_work_too(served: Served) -> None:
 async def test_several_prompts_are_answered_in_order(served: Served) -> None:
     answer = (await served.complete(prompt=["a", "bc"], max_tokens=3)).json()
     assert [choice["index"] for choice in answer["choices"]] == [0, 1]
-    assert answer["usage"] == {"prompt_tokens": 3, "completion_tokens": 6, "total_tokens": 9}
+    tokens = {"prompt_tokens": 3, "completion_tokens": 6, "total_tokens": 9}
+    assert answer["usage"] == tokens | NOTHING_CACHED
     assert {request.prompt_tokens for request in served.engine.seen} == {(97,), (98, 99)}
 
 
@@ -125,10 +128,13 @@ async def test_sampling_reaches_the_engine(served: Served) -> None:
         "presence_penalty": 0.1,
         "frequency_penalty": 0.2,
         "repetition_penalty": 1.1,
+        "logit_bias": {"5": -100, "7": 2.5},
     }
     await served.complete(**fields)
     sampling = vars(served.engine.seen[0].sampling)
-    assert sampling == fields | {"stop_token_ids": frozenset({9})}
+    biases = ((5, -100.0), (7, 2.5))
+    engines = {"stop_token_ids": frozenset({9}), "logit_bias": biases, "top_logprobs": None}
+    assert sampling == fields | engines
 
 
 async def test_what_is_not_given_is_the_engines_default(served: Served) -> None:

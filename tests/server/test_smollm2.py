@@ -132,8 +132,8 @@ def test_errors_are_those_of_the_openai_client(server: Server) -> None:
         server.client.completions.create(model="smollm2", prompt="word " * 2 * CONTEXT)
     assert long.value.code == "context_length_exceeded"
     with pytest.raises(openai.BadRequestError) as unsupported:
-        server.chat("x", n=2)
-    assert unsupported.value.param == "n"
+        server.chat("x", modalities=["audio"])
+    assert unsupported.value.param == "modalities"
 
 
 def test_a_client_that_leaves_frees_its_blocks(server: Server) -> None:

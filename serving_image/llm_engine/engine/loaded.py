@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from llm_engine.contract.shape import ModelShape
 from llm_engine.sampling.choice import Choice
+from llm_engine.sampling.sampled import Sampled
 from llm_engine.scheduling.plan import Limits
 from llm_engine.scheduling.request import Request
 
@@ -27,7 +28,7 @@ class StepRunner(Protocol):
     def enter_thread(self) -> None:
         """Prepare the thread that will call `run`."""
 
-    def run(self, tokens: Mapping[Request, int], choices: Sequence[Choice]) -> list[int]:
+    def run(self, tokens: Mapping[Request, int], choices: Sequence[Choice]) -> list[Sampled]:
         """Compute these many tokens of each request.
 
         choices  one for each request that catches up with its text in this step, in order;

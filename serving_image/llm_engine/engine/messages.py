@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_engine.sampling.parameters import SamplingParameters
+from llm_engine.sampling.sampled import TokenLogprob
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 
@@ -53,6 +54,8 @@ class TokenEvent:
     finish_reason  None while more may come; an event with a reason is the last one
     times          only with a reason; output_tokens counts the ending token too
     error          what went wrong, only with the reason "error"
+    logprobs       one for each of `token_ids`, where the request asks for them
+    cached_tokens  how many of the prompt's tokens the prefix cache held
     """
 
     request_id: str
@@ -60,6 +63,8 @@ class TokenEvent:
     finish_reason: FinishReason | None = None
     times: RequestTimes | None = None
     error: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from llm_engine.attention.batch import GroupTables, StepBatch
 from llm_engine.attention.cache import KVCache
 from llm_engine.model.decoder import Decoder
 from llm_engine.sampling.choice import Choice
-from llm_engine.sampling.sampler import choose_tokens
+from llm_engine.sampling.sampled import Sampled
+from llm_engine.sampling.sampler import sample
 from llm_engine.scheduling.request import Request
 
 
@@ -54,7 +55,7 @@ class Runner:
         torch.set_num_threads(self._threads)
 
     @torch.inference_mode()
-    def run(self, tokens: Mapping[Request, int], choices: Sequence[Choice]) -> list[int]:
+    def run(self, tokens: Mapping[Request, int], choices: Sequence[Choice]) -> list[Sampled]:
         """Compute these many tokens of each request.
 
         choices  one for each request that catches up with its text in this step, in order;
@@ -89,4 +90,4 @@ class Runner:
             self._attention,
             self._attention.plan(batch),
         )
-        return choose_tokens(logits, choices) if sampled else []
+        return sample(logits, choices) if sampled else []

@@ -8,6 +8,7 @@ from dataclasses import replace
 from llm_engine.engine.active import ActiveRequest
 from llm_engine.engine.loaded import StepRunner
 from llm_engine.engine.messages import EngineStats, FinishReason, StepRecord, TokenEvent
+from llm_engine.sampling.sampled import Sampled
 from llm_engine.scheduling.blocks import BlockPool
 from llm_engine.scheduling.pacing import Pace
 from llm_engine.scheduling.plan import Limits, Step, plan_step
@@ -58,10 +59,13 @@ class Stepper:
         self,
         active: ActiveRequest,
         reason: FinishReason,
-        tokens: tuple[int, ...] = (),
+        last: Sampled | None = None,
         error: str | None = None,
     ) -> None:
-        """End a request and free its blocks; one that has ended already stays as it is."""
+        """End a request and free its blocks; one that has ended already stays as it is.
+
+        last  a token that its caller has not been told yet
+        """
         request = active.request
         if self._active.pop(request, None) is None:
             return
@@ -72,7 +76,9 @@ class Stepper:
             self._waiting.remove(request)
         self._on_finished(active.name)
         times = active.times(time.monotonic())
-        active.tell(TokenEvent(active.name, tokens, reason, times, error))
+        active.tell(
+            replace(_news(active.name, last), finish_reason=reason, times=times, error=error)
+        )
 
     def finish_running(self, error: str) -> None:
         """End with an error all requests that a failed step may have harmed."""
@@ -103,8 +109,8 @@ class Stepper:
         sampled = self._runner.run(step.tokens, choices)
         recomputed = sum(r.advance(count) for r, count in step.tokens.items())
         now_s = time.monotonic()
-        for request, token in zip(catching_up, sampled, strict=True):
-            self._deliver(self._active[request], token, now_s)
+        for request, choice in zip(catching_up, sampled, strict=True):
+            self._deliver(self._active[request], choice, now_s)
         record = StepRecord(
             seconds=now_s - started_s,
             prefill_tokens=sum(step.tokens.values()) - decode_tokens,
@@ -153,13 +159,19 @@ class Stepper:
                 wanted = table.blocks_to_add(end, request.block_tokens)
                 table.blocks += self._pool.take(wanted)
 
-    def _deliver(self, active: ActiveRequest, token: int, now_s: float) -> None:
-        active.sampled(token, now_s)
-        reason = active.finish_reason(token)
+    def _deliver(self, active: ActiveRequest, sampled: Sampled, now_s: float) -> None:
+        active.sampled(sampled.token, now_s)
+        reason = active.finish_reason(sampled.token)
         if reason is not None:
-            self.finish(active, reason, () if reason == "stop" else (token,))
-        elif not active.tell(TokenEvent(active.name, (token,))):
+            self.finish(active, reason, None if reason == "stop" else sampled)
+        elif not active.tell(_news(active.name, sampled)):
             self.finish(active, "error", error="nobody could take the tokens")
 
     def _release(self, request: Request) -> None:
         self._pool.release(request.restart())
+
+
+def _news(name: str, sampled: Sampled | None) -> TokenEvent:
+    tokens = () if sampled is None else (sampled.token,)
+    logprobs = () if sampled is None or sampled.logprob is None else (sampled.logprob,)
+    return TokenEvent(name, tokens, logprobs=logprobs)

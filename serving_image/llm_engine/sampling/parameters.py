@@ -19,6 +19,8 @@ class SamplingParameters:
     *_penalty         presence and frequency are subtracted from the logits of generated tokens;
                       repetition divides positive ones (and multiplies negative ones) of all
                       tokens seen, the prompt's too
+    logit_bias        (token, value) pairs: the value is added to the token's logit
+    top_logprobs      report each token's log-probability, and those of so many more; None: neither
     """
 
     max_tokens: int
@@ -33,6 +35,8 @@ class SamplingParameters:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    top_logprobs: int | None = None
 
     @property
     def is_greedy(self) -> bool:

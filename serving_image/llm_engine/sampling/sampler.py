@@ -8,10 +8,28 @@ import torch
 from torch import Tensor
 
 from llm_engine.sampling.choice import Choice
+from llm_engine.sampling.logprobs import token_logprobs
 from llm_engine.sampling.parameters import SamplingParameters
+from llm_engine.sampling.sampled import Sampled
 
 FIRST_LOOK: Final = 256
 """The most probable tokens that top-p looks at before it sorts a whole vocabulary."""
+
+
+def sample(logits: Tensor, choices: Sequence[Choice]) -> list[Sampled]:
+    """Return the next token of every row of logits [requests, vocabulary].
+
+    Log-probabilities are computed for the rows that ask; the others pay nothing for them.
+    """
+    asking = [row for row, c in enumerate(choices) if c.parameters.top_logprobs is not None]
+    unadjusted = logits[asking]  # a copy: choosing may change the logits in place
+    tokens = choose_tokens(logits, choices)
+    if not asking:
+        return [Sampled(token) for token in tokens]
+    top = [choices[row].parameters.top_logprobs or 0 for row in asking]
+    logprobs = token_logprobs(unadjusted, [tokens[row] for row in asking], top)
+    of_row = dict(zip(asking, logprobs, strict=True))
+    return [Sampled(token, of_row.get(row)) for row, token in enumerate(tokens)]
 
 
 def choose_tokens(logits: Tensor, choices: Sequence[Choice]) -> list[int]:
@@ -28,8 +46,11 @@ def choose_tokens(logits: Tensor, choices: Sequence[Choice]) -> list[int]:
 
 
 def _adjust(row: Tensor, choice: Choice) -> None:
-    """Apply penalties and the ban on early ends to one row, in place."""
+    """Apply bias, penalties and the ban on early ends to one row, in place."""
     parameters = choice.parameters
+    if parameters.logit_bias:
+        biased, values = zip(*parameters.logit_bias, strict=True)
+        row[list(biased)] += torch.tensor(values, device=row.device)
     if len(choice.tokens) - choice.prompt_tokens < parameters.min_tokens and choice.end_tokens:
         row[list(choice.end_tokens)] = float("-inf")
     if not parameters.has_penalties:

@@ -7,20 +7,28 @@ from pydantic import BaseModel, model_serializer
 AnswerReason = Literal["stop", "length"]
 
 
+class PromptTokensDetails(BaseModel):
+    """What of the prompt cost nothing."""
+
+    cached_tokens: int
+
+
 class Usage(BaseModel):
     """Tokens that a request cost."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
 
     @classmethod
-    def of(cls, prompt_tokens: int, completion_tokens: int) -> "Usage":
+    def of(cls, prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> "Usage":
         """Return the usage with its sum."""
         return cls(
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             total_tokens=prompt_tokens + completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=cached_tokens),
         )
 
 
@@ -33,12 +41,24 @@ class Answer(BaseModel):
     usage: Usage | None = None
 
 
+class CompletionLogprobs(BaseModel):
+    """Log-probabilities of a text, token by token, in OpenAI's older form.
+
+    text_offset  where each token begins in the text, in characters
+    """
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
 class CompletionChoice(BaseModel):
     """One text; in a stream a piece of it."""
 
-    index: int = 0
+    index: int
     text: str
-    logprobs: None = None
+    logprobs: CompletionLogprobs | None = None
     finish_reason: AnswerReason | None
 
 
@@ -47,6 +67,27 @@ class Completion(Answer):
 
     object: Literal["text_completion"] = "text_completion"
     choices: list[CompletionChoice]
+
+
+class ChatWord(BaseModel):
+    """A token with its log-probability."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ChatToken(ChatWord):
+    """A token of the answer, and the most probable ones at its place."""
+
+    top_logprobs: list[ChatWord]
+
+
+class ChatLogprobs(BaseModel):
+    """Log-probabilities of a message, token by token."""
+
+    content: list[ChatToken]
+    refusal: None = None
 
 
 class ChatMessage(BaseModel):
@@ -60,9 +101,9 @@ class ChatMessage(BaseModel):
 class ChatChoice(BaseModel):
     """One answer."""
 
-    index: int = 0
+    index: int
     message: ChatMessage
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: AnswerReason | None
 
 
@@ -88,9 +129,9 @@ class ChatDelta(BaseModel):
 class ChatChunkChoice(BaseModel):
     """A piece of one answer."""
 
-    index: int = 0
+    index: int
     delta: ChatDelta
-    logprobs: None = None
+    logprobs: ChatLogprobs | None = None
     finish_reason: AnswerReason | None
 
 

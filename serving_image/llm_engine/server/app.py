@@ -14,8 +14,8 @@ from llm_engine.server.access_log import AccessLog
 from llm_engine.server.answers import Model, ModelList, Text, Tokens
 from llm_engine.server.body import read_fields
 from llm_engine.server.errors import ApiError
+from llm_engine.server.fields.requests import DetokenizeRequest, TokenizeRequest
 from llm_engine.server.prompts import chat_tokens, check_token_ids, text_tokens
-from llm_engine.server.request_fields import DetokenizeRequest, TokenizeRequest
 from llm_engine.server.serving import Serving
 
 logger = logging.getLogger(__name__)

@@ -29,6 +29,9 @@ class Tokenizer(Protocol):
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens."""
 
+    def token_bytes(self, token: int) -> bytes:
+        """Return what one token adds to a text; it may be a part of a character."""
+
     def detokenizer(self) -> Detokenizer:
         """Return a fresh incremental detokenizer."""
 

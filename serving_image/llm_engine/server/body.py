@@ -8,7 +8,7 @@ from pydantic_core import ErrorDetails
 from starlette.requests import ClientDisconnect
 
 from llm_engine.server.errors import ApiError
-from llm_engine.server.request_fields import RequestModel
+from llm_engine.server.fields.model import RequestModel
 
 MAX_BODY_BYTES: Final = 10 * 1024 * 1024
 

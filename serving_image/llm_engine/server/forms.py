@@ -11,22 +11,27 @@ from llm_engine.server.answers import (
     ChatChunkChoice,
     ChatCompletion,
     ChatDelta,
+    ChatLogprobs,
     ChatMessage,
+    ChatToken,
+    ChatWord,
     Completion,
     CompletionChoice,
+    CompletionLogprobs,
     Usage,
 )
 from llm_engine.server.generation import Piece
+from llm_engine.server.logprobs import Word, WordLogprob
 
 
 class Form(Protocol):
     """The dress of one answer. All its bodies carry the same id and time."""
 
     def whole(self, pieces: Sequence[Piece], usage: Usage) -> Answer:
-        """Return the answer to a request that wants no stream; one piece per prompt."""
+        """Return the answer to a request that wants no stream; one piece per text."""
 
-    def event(self, piece: Piece, is_first: bool, usage: Usage | None) -> Answer:
-        """Return one event of a stream."""
+    def event(self, index: int, piece: Piece, is_first: bool, usage: Usage | None) -> Answer:
+        """Return one event of a stream: a piece of the text of this index."""
 
     def closing(self, usage: Usage) -> Answer:
         """Return the event that ends a stream with what it cost."""
@@ -34,51 +39,62 @@ class Form(Protocol):
 
 @dataclass(frozen=True)
 class CompletionForm:
-    """`/v1/completions`."""
+    """`/v1/completions`.
+
+    with_logprobs  whether the caller asked for log-probabilities
+    """
 
     id: str
     created: int
     model: str
+    with_logprobs: bool
 
     def whole(self, pieces: Sequence[Piece], usage: Usage) -> Completion:
         """Return all texts, in the order of their prompts."""
-        choices = [
-            CompletionChoice(index=index, text=piece.text, finish_reason=piece.finish_reason)
-            for index, piece in enumerate(pieces)
-        ]
+        return self._dress([self._choice(i, piece) for i, piece in enumerate(pieces)], usage)
+
+    def event(self, index: int, piece: Piece, is_first: bool, usage: Usage | None) -> Completion:
+        """Return a piece of the text."""
+        del is_first
+        return self._dress([self._choice(index, piece)], usage)
+
+    def closing(self, usage: Usage) -> Completion:
+        """Return the usage, with no text."""
+        return self._dress([], usage)
+
+    def _dress(self, choices: list[CompletionChoice], usage: Usage | None) -> Completion:
         return Completion(
             id=self.id, created=self.created, model=self.model, choices=choices, usage=usage
         )
 
-    def event(self, piece: Piece, is_first: bool, usage: Usage | None) -> Completion:
-        """Return a piece of the text."""
-        del is_first
-        choice = CompletionChoice(text=piece.text, finish_reason=piece.finish_reason)
-        return Completion(
-            id=self.id, created=self.created, model=self.model, choices=[choice], usage=usage
-        )
-
-    def closing(self, usage: Usage) -> Completion:
-        """Return the usage, with no text."""
-        return Completion(
-            id=self.id, created=self.created, model=self.model, choices=[], usage=usage
+    def _choice(self, index: int, piece: Piece) -> CompletionChoice:
+        return CompletionChoice(
+            index=index,
+            text=piece.text,
+            logprobs=_completion_logprobs(piece.logprobs) if self.with_logprobs else None,
+            finish_reason=piece.finish_reason,
         )
 
 
 @dataclass(frozen=True)
 class ChatForm:
-    """`/v1/chat/completions`."""
+    """`/v1/chat/completions`.
+
+    with_logprobs  whether the caller asked for log-probabilities
+    """
 
     id: str
     created: int
     model: str
+    with_logprobs: bool
 
     def whole(self, pieces: Sequence[Piece], usage: Usage) -> ChatCompletion:
-        """Return the assistant's message."""
+        """Return the assistant's messages."""
         choices = [
             ChatChoice(
                 index=index,
                 message=ChatMessage(content=piece.text),
+                logprobs=self._logprobs(piece),
                 finish_reason=piece.finish_reason,
             )
             for index, piece in enumerate(pieces)
@@ -87,16 +103,47 @@ class ChatForm:
             id=self.id, created=self.created, model=self.model, choices=choices, usage=usage
         )
 
-    def event(self, piece: Piece, is_first: bool, usage: Usage | None) -> ChatChunk:
-        """Return a piece of the message; the first one says who speaks."""
-        delta = ChatDelta(role="assistant" if is_first else None, content=piece.text)
-        choice = ChatChunkChoice(delta=delta, finish_reason=piece.finish_reason)
-        return ChatChunk(
-            id=self.id, created=self.created, model=self.model, choices=[choice], usage=usage
+    def event(self, index: int, piece: Piece, is_first: bool, usage: Usage | None) -> ChatChunk:
+        """Return a piece of a message; its first one says who speaks."""
+        choice = ChatChunkChoice(
+            index=index,
+            delta=ChatDelta(role="assistant" if is_first else None, content=piece.text),
+            logprobs=self._logprobs(piece),
+            finish_reason=piece.finish_reason,
         )
+        return self._chunk([choice], usage)
 
     def closing(self, usage: Usage) -> ChatChunk:
         """Return the usage, with no text."""
+        return self._chunk([], usage)
+
+    def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | None) -> ChatChunk:
         return ChatChunk(
-            id=self.id, created=self.created, model=self.model, choices=[], usage=usage
+            id=self.id, created=self.created, model=self.model, choices=choices, usage=usage
         )
+
+    def _logprobs(self, piece: Piece) -> ChatLogprobs | None:
+        if not self.with_logprobs:
+            return None
+        return ChatLogprobs(content=[_chat_token(logprob) for logprob in piece.logprobs])
+
+
+def _completion_logprobs(logprobs: Sequence[WordLogprob]) -> CompletionLogprobs:
+    return CompletionLogprobs(
+        tokens=[one.word.text for one in logprobs],
+        token_logprobs=[one.word.logprob for one in logprobs],
+        # The token itself is always there, so there may be one more than was asked for.
+        top_logprobs=[
+            {word.text: word.logprob for word in (one.word, *one.top)} for one in logprobs
+        ],
+        text_offset=[one.offset for one in logprobs],
+    )
+
+
+def _chat_token(logprob: WordLogprob) -> ChatToken:
+    top = [ChatWord(**_letters(word)) for word in logprob.top]
+    return ChatToken(**_letters(logprob.word), top_logprobs=top)
+
+
+def _letters(word: Word) -> dict[str, object]:
+    return {"token": word.text, "logprob": word.logprob, "bytes": list(word.raw)}

@@ -1,14 +1,16 @@
 """One request's text: tokens from the engine become text, and stop strings end it."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from llm_engine.engine.messages import GenerationRequest
+from llm_engine.engine.messages import FinishReason, GenerationRequest
 from llm_engine.server.answers import AnswerReason
 from llm_engine.server.backend import Tokenizer
 from llm_engine.server.errors import ApiError
+from llm_engine.server.logprobs import LogprobQueue, WordLogprob
 from llm_engine.server.stop_strings import StopStrings
-from llm_engine.server.streams import Streams
+from llm_engine.server.streams import Delivery, Streams
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,15 @@ class Piece:
     """Text that is certain, with the tokens produced until then.
 
     finish_reason  set on the last piece, and there always
+    cached_tokens  how many of the prompt's tokens the prefix cache held
+    logprobs       of the tokens that begin in this text, where the request asks for them
     """
 
     text: str
     output_tokens: int
     finish_reason: AnswerReason | None
+    cached_tokens: int = 0
+    logprobs: tuple[WordLogprob, ...] = ()
 
 
 async def generate(
@@ -31,36 +37,97 @@ async def generate(
     Closing the iterator early, or cancelling whoever waits for it, aborts the request. Raises
     `ApiError` when the engine fails or the server ends the request.
     """
-    detokenizer = tokenizer.detokenizer()
-    searcher = StopStrings(stops)
+    text = _Text(tokenizer, stops)
     with streams.open(request) as stream:
         while True:
             delivery = await stream.next()
-            if delivery.finish_reason == "error":
-                raise ApiError(500, "the engine failed on this request; its log says why")
-            if delivery.finish_reason == "abort":
-                message = "the server is shutting down and ended this request before it was done"
-                raise ApiError(503, message, code="aborted", retry_after_s=1)
-            text = searcher.push(detokenizer.add(delivery.token_ids))
-            if delivery.finish_reason is not None and not searcher.found:
-                text += searcher.push(detokenizer.finish())
-            if searcher.found:
+            _raise_failure(delivery.finish_reason)
+            new = text.add(delivery)
+            if text.stopped:
                 stream.stop()
-                yield Piece(text, stream.output_tokens, "stop")
+            reason = _answer_reason(delivery.finish_reason, text.stopped)
+            if new or reason is not None:
+                logprobs = text.logprobs(all_are_shown=reason is not None and not text.stopped)
+                yield Piece(new, stream.output_tokens, reason, stream.cached_tokens, logprobs)
+            if reason is not None:
                 return
-            if delivery.finish_reason is not None:
-                reason: AnswerReason = "stop" if delivery.finish_reason == "stop" else "length"
-                yield Piece(text + searcher.flush(), stream.output_tokens, reason)
-                return
-            if text:
-                yield Piece(text, stream.output_tokens, None)
+
+
+class _Text:
+    """The text of one answer as it grows."""
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+        self._detokenizer = tokenizer.detokenizer()
+        self._searcher = StopStrings(stops)
+        self._logprobs = LogprobQueue(tokenizer)
+        self._shown_characters = 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was found."""
+        return self._searcher.found
+
+    def add(self, delivery: Delivery) -> str:
+        """Return what is certain now, all of it once the engine has finished."""
+        self._logprobs.add(delivery.logprobs)
+        text = self._searcher.push(self._detokenizer.add(delivery.token_ids))
+        if delivery.finish_reason is not None:
+            text += self._searcher.push(self._detokenizer.finish())
+            text += self._searcher.flush()
+        self._shown_characters += len(text)
+        return text
+
+    def logprobs(self, *, all_are_shown: bool) -> tuple[WordLogprob, ...]:
+        """Return those that go with the text returned last."""
+        shown = self._logprobs
+        return shown.rest() if all_are_shown else shown.due(self._shown_characters)
+
+
+def _raise_failure(reason: FinishReason | None) -> None:
+    if reason == "error":
+        raise ApiError(500, "the engine failed on this request; its log says why")
+    if reason == "abort":
+        message = "the server is shutting down and ended this request before it was done"
+        raise ApiError(503, message, code="aborted", retry_after_s=1)
+
+
+def _answer_reason(reason: FinishReason | None, stopped: bool) -> AnswerReason | None:
+    if stopped or reason == "stop":
+        return "stop"
+    return None if reason is None else "length"
 
 
 async def collect(pieces: AsyncGenerator[Piece, None]) -> Piece:
     """Return the whole text as one piece."""
     texts: list[str] = []
+    logprobs: list[WordLogprob] = []
     async for piece in pieces:
         texts.append(piece.text)
+        logprobs += piece.logprobs
         if piece.finish_reason is not None:
-            return Piece("".join(texts), piece.output_tokens, piece.finish_reason)
+            return replace(piece, text="".join(texts), logprobs=tuple(logprobs))
     raise AssertionError("generate() ends with a finish reason")
+
+
+async def merge(
+    texts: Sequence[AsyncGenerator[Piece, None]],
+) -> AsyncGenerator[tuple[int, Piece], None]:
+    """Yield the pieces of several texts as they come, each with the index of its text.
+
+    Closing it early closes all texts; a text that fails ends the others.
+    """
+    coming = {asyncio.ensure_future(anext(text)): index for index, text in enumerate(texts)}
+    try:
+        while coming:
+            done, _ = await asyncio.wait(coming, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(done, key=lambda task: coming[task]):
+                index, piece = coming.pop(task), task.result()
+                yield index, piece
+                if piece.finish_reason is None:
+                    coming[asyncio.ensure_future(anext(texts[index]))] = index
+    finally:
+        for task in coming:
+            task.cancel()
+        await asyncio.gather(*coming, return_exceptions=True)
+        for text in texts:
+            await text.aclose()

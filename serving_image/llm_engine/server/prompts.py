@@ -7,7 +7,8 @@ from typing import Final, TypeVar
 
 from llm_engine.engine.messages import GenerationRequest
 from llm_engine.server.errors import ApiError
-from llm_engine.server.request_fields import GenerationFields, Message
+from llm_engine.server.fields.generation import GenerationFields
+from llm_engine.server.fields.messages import Message
 from llm_engine.server.serving import Serving
 from llm_engine.tokenizer.chat_template import TemplateRejected
 
@@ -67,14 +68,15 @@ def check_token_ids(serving: Serving, token_ids: Sequence[int], param: str) -> N
         raise ApiError(400, message, param=param, code="invalid_value")
 
 
-def engine_request(
+def engine_requests(
     serving: Serving, fields: GenerationFields, prompt: Sequence[int], param: str
-) -> GenerationRequest:
-    """Return the request for the engine; nothing is ever cut to make it fit.
+) -> list[GenerationRequest]:
+    """Return a request for the engine for each text wanted; nothing is ever cut to make it fit.
 
     param  the field that the prompt came from
     """
     check_token_ids(serving, fields.stop_token_ids or (), "stop_token_ids")
+    check_token_ids(serving, [token for token, _ in fields.biases], "logit_bias")
     if not prompt:
         raise ApiError(400, f"{param} is empty; give at least one token", param=param)
     room = serving.backend.max_context_tokens - len(prompt)
@@ -86,11 +88,11 @@ def engine_request(
             f" has {len(prompt)} in the prompt{asked}. Shorten the prompt or lower max_tokens"
         )
         raise ApiError(400, message, param=param, code="context_length_exceeded")
-    return GenerationRequest(
-        request_id=uuid.uuid4().hex,
-        prompt_tokens=tuple(prompt),
-        sampling=fields.sampling(room if wanted is None else wanted),
-    )
+    limit = room if wanted is None else wanted
+    return [
+        GenerationRequest(uuid.uuid4().hex, tuple(prompt), fields.sampling(limit, choice))
+        for choice in range(fields.choices)
+    ]
 
 
 def _is_tokens(prompt: Sequence[object]) -> bool:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from llm_engine.engine.messages import EngineStopped, FinishReason, GenerationRequest, TokenEvent
+from llm_engine.sampling.sampled import TokenLogprob
 from llm_engine.server.backend import Backend
 from llm_engine.server.errors import ApiError, engine_stopped
 from llm_engine.server.metrics import Metrics
@@ -25,10 +26,12 @@ class Delivery:
     """What arrived for a request since the last delivery; several steps' tokens if it was slow.
 
     finish_reason  set on the last one
+    logprobs       one for each token, where the request asks for them
     """
 
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Stream:
 
     finish_reason  why it ended for its reader; the engine's own last word may come later
     output_tokens  tokens produced so far, the one that ended the text too
+    cached_tokens  how many of the prompt's tokens the prefix cache held
     """
 
     request: GenerationRequest
@@ -47,8 +51,10 @@ class Stream:
     first_token_s: float | None = None
     last_token_s: float = 0.0
     output_tokens: int = 0
+    cached_tokens: int = 0
     finish_reason: FinishReason | None = None
     _new_tokens: list[int] = field(default_factory=list)
+    _new_logprobs: list[TokenLogprob] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def next(self) -> Delivery:
@@ -56,11 +62,13 @@ class Stream:
         await self._news.wait()
         self._news.clear()
         tokens, self._new_tokens = self._new_tokens, []
-        return Delivery(tuple(tokens), self.finish_reason)
+        logprobs, self._new_logprobs = self._new_logprobs, []
+        return Delivery(tuple(tokens), self.finish_reason, tuple(logprobs))
 
-    def push(self, tokens: tuple[int, ...]) -> None:
+    def push(self, tokens: tuple[int, ...], logprobs: tuple[TokenLogprob, ...] = ()) -> None:
         """Hand tokens (or a finish reason just set) to the reader."""
         self._new_tokens += tokens
+        self._new_logprobs += logprobs
         self._news.set()
 
     def stop(self) -> None:
@@ -168,8 +176,9 @@ class Streams:
             produced = event.times.output_tokens - stream.output_tokens  # with the ending token
         if stream.finish_reason is None:
             self._time_tokens(stream, produced, at_s)
+            stream.cached_tokens = event.cached_tokens
             stream.finish_reason = event.finish_reason
-            stream.push(event.token_ids)
+            stream.push(event.token_ids, event.logprobs)
         if event.finish_reason is not None:
             del self._known[event.request_id]
             self._metrics.request_finished(stream, event.times)

@@ -1,0 +1,1 @@
+"""The fields of each request, as pydantic models: honoured, or refused by name."""

@@ -1,0 +1,81 @@
+"""The bodies of the requests, one model per route."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from llm_engine.server.fields.generation import MOST_TOP_LOGPROBS, GenerationFields
+from llm_engine.server.fields.messages import Message
+from llm_engine.server.fields.model import RequestModel, refused
+
+
+class CompletionRequest(GenerationFields):
+    """Body of `POST /v1/completions`."""
+
+    prompt: str | list[int] | list[str] | list[list[int]]
+    logprobs: int | None = Field(default=None, ge=0, le=MOST_TOP_LOGPROBS)
+    best_of: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _check_best_of(self) -> Self:
+        if self.best_of not in (None, self.choices):
+            raise refused(
+                "best_of", f"best_of ({self.best_of}) must equal n ({self.choices}): all are shown"
+            )
+        return self
+
+    @property
+    def output_limit(self) -> int | None:
+        """OpenAI's default for this endpoint is 16 tokens."""
+        return 16 if self.max_tokens is None else self.max_tokens
+
+    @property
+    def wanted_logprobs(self) -> int | None:
+        """How many alternatives to report with each token; None: no log-probabilities at all."""
+        return self.logprobs
+
+
+class ChatCompletionRequest(GenerationFields):
+    """Body of `POST /v1/chat/completions`."""
+
+    messages: list[Message] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=MOST_TOP_LOGPROBS)
+
+    @model_validator(mode="after")
+    def _check_logprobs(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise refused("top_logprobs", "top_logprobs needs logprobs to be true")
+        return self
+
+    @property
+    def output_limit(self) -> int | None:
+        """`max_completion_tokens` is the newer name and wins."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def wanted_logprobs(self) -> int | None:
+        """How many alternatives to report with each token; None: no log-probabilities at all."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class TokenizeRequest(RequestModel):
+    """Body of `POST /tokenize`: a prompt or a conversation."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[Message] | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise refused("prompt", "give either prompt or messages")
+        return self
+
+
+class DetokenizeRequest(RequestModel):
+    """Body of `POST /detokenize`."""
+
+    model: str | None = None
+    tokens: list[int]
