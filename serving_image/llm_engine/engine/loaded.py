@@ -25,6 +25,10 @@ class StepRunner(Protocol):
     def block_tokens(self) -> int:
         """Return the tokens of one block."""
 
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """Return the window of each layer group; None: it sees everything."""
+
     def enter_thread(self) -> None:
         """Prepare the thread that will call `run`."""
 
