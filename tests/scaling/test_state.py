@@ -57,6 +57,13 @@ def test_time_that_nobody_watched_is_taken_out() -> None:
     assert (watched_s, soon.wants) == (5, KNOWN.wants)
 
 
+def test_only_the_first_look_after_a_restart_is_unwatched() -> None:
+    for at_s in (None, START_S - 5):
+        first, watched_s = replace(KNOWN, at_s=at_s, resumed=True).looked_at(START_S)
+        assert watched_s is None
+        assert first.looked_at(START_S + 5)[1] == 5
+
+
 def test_an_older_want_for_no_more_is_forgotten() -> None:
     state = KNOWN.wanting(3, START_S, stabilization_s=60)
     assert state.wants == (Want(START_S - 20, 4), Want(START_S, 3))

@@ -55,7 +55,7 @@ class ScalingState:
         None instead of the seconds: nobody watched, and what was before proves nothing.
         """
         if self.at_s is None:
-            return replace(self, at_s=now_s), None
+            return replace(self, at_s=now_s, resumed=False), None
         elapsed_s = now_s - self.at_s
         watched_s = elapsed_s if 0 <= elapsed_s <= MAX_LOOK_S and not self.resumed else None
         shift_s = elapsed_s - (watched_s or 0.0)
