@@ -104,7 +104,7 @@ def at(content: bytes, offset: int, code: str, value: int) -> bytes:
         pytest.param(lambda c: at(c, 8, "<Q", 2**60), "claims", id="2^60 tensors"),
         pytest.param(lambda c: at(c, 16, "<Q", 2**60), "claims", id="2^60 metadata entries"),
         pytest.param(lambda c: at(c, 24, "<Q", 2**63), "claims", id="a key of 2^63 bytes"),
-        pytest.param(lambda c: c[:100], "the file ends|claims", id="cut in the metadata"),
+        pytest.param(lambda c: c[:100], "the header goes on|claims", id="cut in the metadata"),
         pytest.param(lambda c: c[:-500], "is the download complete", id="cut in the weights"),
     ],
 )
@@ -142,6 +142,8 @@ def test_no_byte_in_a_header_can_do_worse_than_a_refusal(
                      "no tensor blk.3", id="a layer that is not there"),
         pytest.param({"llama.feed_forward_length": 97}, FailureReason.INVALID_MODEL,
                      r"ffn_gate.*\[96, 48\].*expected \[97, 48\]", id="another width"),
+        pytest.param({"llama.block_count": 2**32 - 1}, FailureReason.INVALID_MODEL,
+                     "layers is 4294967295", id="2^32 layers"),
         pytest.param({"llama.attention.head_count": 0}, FailureReason.INVALID_MODEL,
                      "query_heads is 0", id="no heads"),
         pytest.param({"llama.context_length": None}, FailureReason.INVALID_MODEL,

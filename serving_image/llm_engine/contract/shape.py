@@ -16,17 +16,24 @@ class ModelShape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     architecture: str = Field(description="Family of the decoder.", examples=["llama"])
-    layers: int = Field(gt=0, description="Decoder layers.", examples=[30])
-    hidden_size: int = Field(gt=0, description="Width of the residual stream.", examples=[576])
-    intermediate_size: int = Field(gt=0, description="Width within the MLP.", examples=[1536])
-    query_heads: int = Field(gt=0, description="Attention heads.", examples=[9])
+    layers: int = Field(gt=0, le=10_000, description="Decoder layers.", examples=[30])
+    hidden_size: int = Field(
+        gt=0, le=1 << 20, description="Width of the residual stream.", examples=[576]
+    )
+    intermediate_size: int = Field(
+        gt=0, le=1 << 20, description="Width within the MLP.", examples=[1536]
+    )
+    query_heads: int = Field(gt=0, le=1 << 16, description="Attention heads.", examples=[9])
     kv_heads: int = Field(
         gt=0,
+        le=1 << 16,
         description="Key and value heads; fewer than query heads is grouped-query attention.",
         examples=[3],
     )
-    head_dim: int = Field(gt=0, description="Width of one head.", examples=[64])
-    vocabulary: int = Field(gt=0, description="Rows of the embedding.", examples=[49152])
+    head_dim: int = Field(gt=0, le=1 << 16, description="Width of one head.", examples=[64])
+    vocabulary: int = Field(
+        gt=0, le=1 << 24, description="Rows of the embedding.", examples=[49152]
+    )
     context_tokens: int = Field(
         gt=0, description="Longest context the model was trained for.", examples=[8192]
     )

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from llm_engine.weights.header import TensorEntry, refuse
+from llm_engine.weights.header import TensorEntry, check_apart, refuse
 
 MAGIC: Final = b"GGUF"
 VERSIONS: Final = (2, 3)
 DEFAULT_ALIGNMENT: Final = 32
 MOST_DIMENSIONS: Final = 4
+MOST_HEADER_BYTES: Final = 32 << 20
+"""More than any header: the largest vocabularies (256,000 words) take 14 MB. A file may be a hole
+of a terabyte, so its size alone does not bound what a count may claim."""
 
 # Value types: the struct code of each scalar.
 _SCALARS: Final = {
@@ -67,6 +70,7 @@ class _Reader:
         self.path = path
         self.data = data
         self.offset = len(MAGIC)
+        self.end = min(len(data), MOST_HEADER_BYTES)
 
     def read(self) -> GgufHeader:
         if self.data[: len(MAGIC)] != MAGIC:
@@ -79,6 +83,8 @@ class _Reader:
         for _ in range(self.bounded(value_count)):
             name = self.text()
             (kind,) = self.numbers("I")
+            if name in metadata:
+                refuse(self.path, f"metadata {name!r:.200} is there twice", "every name once")
             metadata[name] = self.value(kind)
         raw = [self.tensor() for _ in range(self.bounded(tensor_count))]
         alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
@@ -90,23 +96,28 @@ class _Reader:
             tensors[name] = self.entry(name, shape, kind, begin + relative)
         if len(tensors) < len(raw):
             refuse(self.path, "two tensors of one name", "names that differ")
+        check_apart(tensors)
         return GgufHeader(self.path, metadata, tensors)
 
     def numbers(self, code: str) -> tuple[Any, ...]:
         size = struct.calcsize("<" + code)
-        if self.offset + size > len(self.data):
-            refuse(self.path, f"the file ends at byte {len(self.data)} inside the header", "more")
+        if self.offset + size > self.end:
+            refuse(
+                self.path,
+                f"the header goes on at byte {self.offset}",
+                f"its end within the file's {len(self.data)} bytes and {MOST_HEADER_BYTES}",
+            )
         found = struct.unpack_from("<" + code, self.data, self.offset)
         self.offset += size
         return found
 
     def bounded(self, count: int) -> int:
         """Return a count of things of at least one byte each, refusing what cannot be there."""
-        if count > len(self.data) - self.offset:
+        if count > self.end - self.offset:
             refuse(
                 self.path,
                 f"the header claims {count} entries at byte {self.offset}",
-                f"at most the file's {len(self.data)} bytes",
+                f"at most the file's {len(self.data)} bytes and {MOST_HEADER_BYTES}",
             )
         return count
 

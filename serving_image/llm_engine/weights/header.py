@@ -1,6 +1,8 @@
 """What a weight file's header says of its tensors, checked against the file's size."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import NoReturn
@@ -32,3 +34,17 @@ class TensorEntry:
 def refuse(path: Path, found: str, expected: str) -> NoReturn:
     """Refuse a file whose content is not what it should be."""
     raise ModelRefused(FailureReason.INVALID_MODEL, f"{path}: {found}; expected {expected}")
+
+
+def check_apart(entries: Mapping[str, TensorEntry]) -> None:
+    """Refuse tensors of one file that share bytes: one of the two lies about where it is."""
+    ordered = sorted(
+        (entry for entry in entries.values() if entry.stored_bytes), key=lambda entry: entry.start
+    )
+    for before, after in pairwise(ordered):
+        if before.start + before.stored_bytes > after.start:
+            refuse(
+                after.path,
+                f"tensors {before.name} and {after.name} overlap at byte {after.start}",
+                "each at bytes of its own",
+            )

@@ -13,13 +13,12 @@ from tempfile import TemporaryDirectory
 from typing import Final, Protocol
 
 from llm_engine.contract.inspection import FailureReason, ModelRefused
+from llm_engine.weights import gguf_header
 from llm_engine.weights.progress import OnProgress
 from llm_engine.weights.safetensors_header import INDEX_NAME, MOST_HEADER_BYTES, SINGLE_NAME
 
 ANSWER_WITHIN_S: Final = 8.0
 """A source that says nothing for so long is unreachable; a condition should name it within 15 s."""
-GGUF_HEADER_BYTES: Final = 32 << 20
-"""More than any GGUF header: the largest vocabularies (256,000 words) take 14 MB."""
 SAFETENSORS_FIRST_BYTES: Final = 1 << 20
 
 _CONFIGURATION: Final = ("config.json", "generation_config.json", INDEX_NAME)
@@ -111,7 +110,7 @@ def _fetch_beginning(remote: Remote, name: str, size: int, path: Path) -> None:
     """Write a file of this size that begins as the remote one, as far as its header goes."""
     wanted = size
     if name.endswith(".gguf"):
-        wanted = GGUF_HEADER_BYTES
+        wanted = gguf_header.MOST_HEADER_BYTES
     elif name.endswith(".safetensors"):
         wanted = SAFETENSORS_FIRST_BYTES
     content = remote.read_beginning(name, min(wanted, size))
