@@ -1,6 +1,7 @@
 """The step planner: never over budget, never over the blocks, nobody waits for ever."""
 
 import copy
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -9,23 +10,36 @@ from hypothesis.strategies import builds, integers, lists, none, one_of, tuples
 from llm_engine.scheduling.blocks import BlockPool
 from llm_engine.scheduling.plan import Limits, Step, plan_step
 from llm_engine.scheduling.request import Request
+from llm_engine.scheduling.scheduler import STEPS_PER_PRIORITY, Scheduler
 
 BLOCK_TOKENS = 4
 
 
 def a_request(
-    prompt: int = 8, *, output: int = 0, computed: int = 0, blocks: int | None = None
+    prompt: int = 8, *, output: int = 0, computed: int = 0, priority: int = 0, most_output: int = 0
 ) -> Request:
-    request = Request("r", [1] * prompt, BLOCK_TOKENS)
+    request = Request("r", [1] * prompt, BLOCK_TOKENS, most_output=most_output, priority=priority)
     request.tokens += [2] * output
     request.computed_tokens = computed
-    held = -(-computed // BLOCK_TOKENS) if blocks is None else blocks
-    request.tables[0].blocks = list(range(held))
     return request
 
 
-def decoding(context: int = 8) -> Request:
-    return a_request(context, output=1, computed=context)
+def decoding(context: int = 8, *, priority: int = 0, most_output: int = 0) -> Request:
+    return a_request(
+        context, output=1, computed=context, priority=priority, most_output=most_output
+    )
+
+
+def plan(
+    running: Sequence[Request], waiting: Sequence[Request], free_blocks: int, limits: Limits
+) -> Step:
+    """Plan with a pool where the running ones hold what they need, and so much is free."""
+    held = [-(-request.computed_tokens // BLOCK_TOKENS) for request in running]
+    pool = BlockPool(max(1, sum(held) + free_blocks))
+    for turn, (request, count) in enumerate(zip(running, held, strict=True)):
+        request.tables[0].blocks = pool.take(count)
+        request.rank = (turn, turn)
+    return plan_step(running, waiting, pool, limits)
 
 
 LIMITS = Limits(step_tokens=16, step_requests=4)
@@ -33,65 +47,106 @@ LIMITS = Limits(step_tokens=16, step_requests=4)
 
 def test_a_prompt_longer_than_the_budget_is_computed_in_chunks() -> None:
     request = a_request(40)
-    assert plan_step([], [request], 100, LIMITS).tokens == {request: 16}
+    assert plan([], [request], 100, LIMITS).tokens == {request: 16}
 
 
 def test_decoding_streams_come_before_an_older_prompt() -> None:
     prompt, stream = a_request(40, computed=16), decoding()
-    step = plan_step([prompt, stream], [], 100, LIMITS)
+    step = plan([prompt, stream], [], 100, LIMITS)
     assert step.tokens == {stream: 1, prompt: 15}
 
 
 def test_prefill_beside_streams_is_paced() -> None:
     prompt, stream = a_request(40), decoding()
     paced = Limits(step_tokens=16, step_requests=4, prefill_tokens=3)
-    assert plan_step([stream], [prompt], 100, paced).tokens == {stream: 1, prompt: 3}
+    assert plan([stream], [prompt], 100, paced).tokens == {stream: 1, prompt: 3}
 
 
 def test_prefill_without_streams_is_not_paced() -> None:
     prompt = a_request(40)
     paced = Limits(step_tokens=16, step_requests=4, prefill_tokens=3)
-    assert plan_step([], [prompt], 100, paced).tokens == {prompt: 16}
+    assert plan([], [prompt], 100, paced).tokens == {prompt: 16}
 
 
 def test_nobody_overtakes_the_first_that_waits() -> None:
     big, small = a_request(40), a_request(1)
-    assert plan_step([decoding()], [big, small], 5, LIMITS).tokens.keys().isdisjoint({big, small})
+    assert plan([decoding()], [big, small], 5, LIMITS).tokens.keys().isdisjoint({big, small})
 
 
 def test_a_request_is_admitted_only_with_room_for_its_whole_prompt() -> None:
     # 40 tokens need 10 blocks; a first chunk of 16 would fit into 9, and then be stuck.
-    assert plan_step([], [a_request(40)], 9, LIMITS).tokens == {}
+    assert plan([], [a_request(40)], 9, LIMITS).tokens == {}
 
 
 def test_admission_leaves_what_running_prompts_still_need() -> None:
     half = a_request(40, computed=16)  # 24 tokens to go: 6 more blocks
     newcomer = a_request(4)
-    assert newcomer not in plan_step([half], [newcomer], 7, LIMITS).tokens
+    assert newcomer not in plan([half], [newcomer], 7, LIMITS).tokens
     wide = Limits(step_tokens=64, step_requests=4)
-    assert newcomer in plan_step([half], [newcomer], 8, wide).tokens
+    assert newcomer in plan([half], [newcomer], 8, wide).tokens
 
 
-def test_out_of_blocks_the_newest_starts_over() -> None:
-    old, new = decoding(8), decoding(8)
-    step = plan_step([old, new], [], 0, LIMITS)
-    assert step == Step({old: 1}, (new,))
+def test_out_of_blocks_the_request_with_the_least_computed_starts_over() -> None:
+    first, much, little, last = decoding(8), decoding(16), decoding(8), decoding(12)
+    step = plan([first, much, little, last], [], 1, LIMITS)
+    assert step.evicted == (little,)
+    assert step.tokens == {first: 1, much: 1, last: 1}
 
 
-def test_the_newest_gives_way_itself_when_it_is_the_one_in_need() -> None:
-    old, new = decoding(6), decoding(8)
-    step = plan_step([old, new], [], 0, LIMITS)
-    assert step == Step({old: 1}, (new,))
+def test_of_equals_the_last_in_turn_starts_over() -> None:
+    running = [decoding(8) for _ in range(3)]
+    assert plan(running, [], 1, LIMITS).evicted == (running[2],)
+
+
+def test_the_most_urgent_never_starts_over() -> None:
+    first, other = decoding(4), decoding(40)
+    assert plan([first, other], [], 0, LIMITS) == Step({first: 1}, (other,), {})
+
+
+def test_the_less_urgent_give_way_before_those_that_lose_less() -> None:
+    first, urgent, patient = decoding(8), decoding(8), decoding(40, priority=1)
+    assert plan([first, urgent, patient], [], 0, LIMITS).evicted == (patient,)
+
+
+def test_the_one_in_need_gives_way_itself_when_it_loses_least() -> None:
+    old, new = decoding(6), decoding(4)
+    step = plan([old, new], [], 0, LIMITS)
+    assert step == Step({old: 1}, (new,), {})
+
+
+def test_giving_way_frees_no_block_that_others_share() -> None:
+    first, sharing, big = decoding(8), decoding(8), decoding(16)
+    pool = BlockPool(8)
+    first.tables[0].blocks = pool.take(2)
+    pool.share(first.tables[0].blocks)
+    sharing.tables[0].blocks = list(first.tables[0].blocks)
+    big.tables[0].blocks = pool.take(4)
+    pool.take(2)
+    assert plan_step([first, sharing, big], [], pool, LIMITS).evicted == (sharing, big)
 
 
 def test_nobody_is_admitted_in_a_step_that_evicts() -> None:
-    step = plan_step([decoding(8), decoding(8)], [a_request(1)], 0, LIMITS)
+    step = plan([decoding(8), decoding(8)], [a_request(1)], 0, LIMITS)
     assert len(step.tokens) == 1
+
+
+def test_a_request_is_admitted_only_while_those_that_run_can_still_grow() -> None:
+    limits = Limits(step_tokens=16, step_requests=4, reserve_tokens=8)
+    stream, newcomer = decoding(8, most_output=100), a_request(8)
+    # The stream has a token to compute, and 8 more to grow: 17 tokens in 5 blocks, so 3 more.
+    assert newcomer not in plan([stream], [newcomer], 4, limits).tokens
+    assert newcomer in plan([stream], [newcomer], 5, limits).tokens
+
+
+def test_nothing_is_reserved_for_tokens_beyond_the_most_that_were_asked_for() -> None:
+    limits = Limits(step_tokens=16, step_requests=4, reserve_tokens=8)
+    stream, newcomer = decoding(8, most_output=2), a_request(8)
+    assert newcomer in plan([stream], [newcomer], 3, limits).tokens
 
 
 def test_no_more_requests_run_than_the_limit() -> None:
     waiting = [a_request(1) for _ in range(6)]
-    assert len(plan_step([], waiting, 100, LIMITS).tokens) == 4
+    assert len(plan([], waiting, 100, LIMITS).tokens) == 4
 
 
 @pytest.mark.parametrize("numbers", [{"step_tokens": 4}, {"prefill_tokens": 0}], ids=str)
@@ -123,6 +178,31 @@ def test_a_windowed_group_gives_back_what_slid_out_of_its_window() -> None:
     assert request.blocks_held == 7
 
 
+def test_of_a_long_prompt_a_windowed_group_promises_only_its_window_and_a_chunk() -> None:
+    request = Request("r", [1] * 400, BLOCK_TOKENS, windows=(6,))
+    limits = Limits(step_tokens=16, step_requests=4)
+    # 6 + 16 tokens fill 5.5 blocks, and may begin in the middle of one.
+    assert plan([], [request], 7, limits).tokens == {request: 16}
+    assert plan([], [request], 6, limits).tokens == {}
+
+
+def test_the_more_urgent_goes_first_and_waiting_makes_urgent() -> None:
+    scheduler = Scheduler(BlockPool(10))
+    limits = Limits(step_tokens=16, step_requests=1)
+    blocker = a_request(4)
+    scheduler.add(blocker)
+    scheduler.begin_step(limits)
+    patient, usual, urgent = (a_request(4, priority=priority) for priority in (1, 0, -1))
+    for request in (patient, usual, urgent):
+        scheduler.add(request)
+    assert scheduler.waiting == [urgent, usual, patient]
+    for _ in range(STEPS_PER_PRIORITY + 1):
+        scheduler.begin_step(limits)
+    late = a_request(4, priority=0)
+    scheduler.add(late)
+    assert scheduler.waiting == [urgent, usual, patient, late]
+
+
 limits = builds(
     lambda requests, spare, pace: Limits(requests + spare, requests, pace),
     integers(1, 6),
@@ -140,46 +220,34 @@ def test_every_request_ends_and_no_step_breaks_a_limit(
     lengths: list[tuple[int, int]], limits: Limits, together: int
 ) -> None:
     """Run the planner as the engine does, with an imaginary model, until all have ended."""
-    pool = BlockPool(POOL_BLOCKS)
-    coming = [(Request(str(n), [0] * prompt, BLOCK_TOKENS), out) for n, (prompt, out) in
-              enumerate(lengths)]  # fmt: skip
+    scheduler = Scheduler(BlockPool(POOL_BLOCKS))
+    pool = scheduler.pool
+    coming = [(Request(str(n), [0] * prompt, BLOCK_TOKENS, most_output=out), out)
+              for n, (prompt, out) in enumerate(lengths)]  # fmt: skip
     wanted = dict(coming)
-    running: list[Request] = []
-    waiting: list[Request] = []
     ended: list[Request] = []
     for _ in range(10_000):
         # They arrive while others run, a few at a time.
-        waiting += [request for request, _ in coming[: together + 1]]
+        for request, _ in coming[: together + 1]:
+            scheduler.add(request)
         coming = coming[together + 1 :]
-        if not running and not waiting:
+        known = [*scheduler.running, *scheduler.waiting]
+        if not known:
             break
-        before = copy.deepcopy((running, waiting))
-        step = plan_step(running, waiting, pool.free_blocks, limits)
-        assert [vars(r) for rs in before for r in rs] == [
-            vars(r) for rs in (running, waiting) for r in rs
-        ]
+        before = copy.deepcopy([vars(request) for request in known])
+        planned = plan_step(scheduler.running, scheduler.waiting, pool, limits)
+        assert before == [vars(request) for request in known], "planning changed a request"
+        step = scheduler.begin_step(limits)
+        assert step == planned
         assert step.tokens, "nobody moves"
         assert sum(step.tokens.values()) <= limits.step_tokens
-        oldest = min((*running, *waiting), key=lambda r: int(r.request_id))
-        assert oldest in step.tokens, "the oldest must always move"
-        for request in step.evicted:
-            pool.release(request.restart())
-            running.remove(request)
-            waiting.insert(0, request)
-        for request, count in step.tokens.items():
-            if request in waiting:
-                assert request is waiting.pop(0), "somebody overtook"
-                running.append(request)
-            request.tables[0].blocks += pool.take(request.blocks_to_add(count))
-            request.advance(count)
-            if request.tokens_behind == 0:
-                request.tokens.append(0)
-        assert len(running) <= limits.step_requests
-        held = [block for request in running for block in request.tables[0].blocks]
-        assert len(held) == len(set(held)) == pool.blocks - pool.free_blocks
-        for request in [r for r in running if r.output_tokens >= wanted[r]]:
-            pool.release(request.restart())
-            running.remove(request)
-            ended.append(request)
+        assert min(known, key=lambda r: r.rank) in step.tokens, "the oldest must always move"
+        assert len(scheduler.running) <= limits.step_requests
+        scheduler.end_step(step.tokens)
+        for request in [r for r in step.tokens if r.tokens_behind == 0]:
+            request.tokens.append(0)
+            if request.output_tokens >= wanted[request]:
+                scheduler.remove(request)
+                ended.append(request)
     assert len(ended) == len(lengths)
     assert pool.free_blocks == POOL_BLOCKS

@@ -74,6 +74,7 @@ def an_engine(
     step_requests: int = 16,
     dtype: str = "float32",
     quantization: Quantization = Quantization.NONE,
+    keeps_prefixes: bool = True,
 ) -> Engine:
     """Return an engine that is not started; `blocks` is the size of its whole KV cache."""
     itemsize = 2 if dtype == "bfloat16" else 4
@@ -89,8 +90,9 @@ def an_engine(
         block_tokens=BLOCK_TOKENS,
     )
     loaded = load(str(folder), options, lambda _phase: None)
-    limits = Limits(step_tokens=step_tokens, step_requests=step_requests)
-    return Engine(replace(loaded, limits=limits))
+    # Nothing in reserve, so that a small cache does lead to preemption.
+    limits = Limits(step_tokens=step_tokens, step_requests=step_requests, reserve_tokens=0)
+    return Engine(replace(loaded, limits=limits), keeps_prefixes=keeps_prefixes)
 
 
 class Answers:

@@ -29,6 +29,8 @@ TYPES: Final = {
         names.REQUEST_SUCCESS,
         names.PREEMPTIONS,
         names.RECOMPUTED_TOKENS,
+        names.PREFIX_CACHE_QUERIES,
+        names.PREFIX_CACHE_HITS,
     },
     "histogram": {
         names.TIME_TO_FIRST_TOKEN,

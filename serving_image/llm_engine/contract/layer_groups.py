@@ -25,10 +25,20 @@ class LayerGroup:
 
         step_tokens  most tokens of a request in one step
         """
-        whole = -(-context_tokens // block_tokens)
-        if self.window_tokens is None:
-            return whole
-        return min(whole, -(-(self.window_tokens + step_tokens) // block_tokens) + 1)
+        return most_blocks(self.window_tokens, context_tokens, step_tokens, block_tokens)
+
+
+def most_blocks(
+    window_tokens: int | None, context_tokens: int, step_tokens: int, block_tokens: int
+) -> int:
+    """Return the most blocks that one request of this context ever holds for one layer group.
+
+    step_tokens  most tokens of a request in one step
+    """
+    whole = -(-context_tokens // block_tokens)
+    if window_tokens is None:
+        return whole
+    return min(whole, -(-(window_tokens + step_tokens) // block_tokens) + 1)
 
 
 def layer_groups(shape: ModelShape) -> tuple[LayerGroup, ...]:

@@ -23,6 +23,8 @@ GENERATION_TOKENS: Final = "vllm:generation_tokens"
 REQUEST_SUCCESS: Final = "vllm:request_success"  # label finished_reason
 PREEMPTIONS: Final = "vllm:num_preemptions"
 RECOMPUTED_TOKENS: Final = "llm_engine_recomputed_tokens"
+PREFIX_CACHE_QUERIES: Final = "vllm:prefix_cache_queries"  # in tokens
+PREFIX_CACHE_HITS: Final = "vllm:prefix_cache_hits"  # in tokens
 
 # Histograms, in seconds
 TIME_TO_FIRST_TOKEN: Final = "vllm:time_to_first_token_seconds"

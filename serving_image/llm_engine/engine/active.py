@@ -24,7 +24,16 @@ class ActiveRequest:
         now_s: float,
     ) -> None:
         self.name = asked.request_id
-        self.request = Request(asked.request_id, list(asked.prompt_tokens), block_tokens, windows)
+        self.request = Request(
+            asked.request_id,
+            list(asked.prompt_tokens),
+            block_tokens,
+            windows,
+            most_output=asked.sampling.max_tokens,
+            priority=asked.priority,
+            salt=asked.cache_salt,
+            reads_prefixes=asked.reads_prefixes,
+        )
         self.preemptions = 0
         self._sampling = asked.sampling
         self._on_event = on_event

@@ -15,11 +15,19 @@ class EngineStopped(Exception):
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """A prompt to continue; the id is the caller's and unique among running requests."""
+    """A prompt to continue; the id is the caller's and unique among running requests.
+
+    priority        the lower, the more urgent; waiting makes every request more urgent
+    cache_salt      only requests of the same salt share what was computed of a common prompt
+    reads_prefixes  False computes the whole prompt, even what the cache holds
+    """
 
     request_id: str
     prompt_tokens: tuple[int, ...]
     sampling: SamplingParameters
+    priority: int = 0
+    cache_salt: str = ""
+    reads_prefixes: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class TokenEvent:
     times          only with a reason; output_tokens counts the ending token too
     error          what went wrong, only with the reason "error"
     logprobs       one for each of `token_ids`, where the request asks for them
-    cached_tokens  how many of the prompt's tokens the prefix cache held
+    cached_tokens  how many of the prompt's tokens the prefix cache held when it was admitted
     """
 
     request_id: str
@@ -88,6 +96,9 @@ class EngineStats:
     pending_prefill_tokens  prompt tokens known but not yet computed, waiting ones included
     tokens_in_flight        prompt and output tokens of all unfinished requests
     max_concurrency         requests of the longest context that fit at the same time
+    prefix_queried_tokens   prompt tokens of all requests that began to run
+    prefix_found_tokens     those of them that the prefix cache held
+    keeps_prefixes          whether there is a prefix cache
     last_token_at_s         monotonic clock at the newest token; None before the first
     """
 
@@ -98,9 +109,12 @@ class EngineStats:
     tokens_in_flight: int = 0
     preemptions: int = 0
     recomputed_tokens: int = 0
+    prefix_queried_tokens: int = 0
+    prefix_found_tokens: int = 0
     blocks: int = 0
     block_tokens: int = 0
     max_concurrency: float = 0.0
+    keeps_prefixes: bool = False
     last_token_at_s: float | None = None
 
     @property

@@ -1,18 +1,19 @@
 """The requests of an engine and the steps that move them. Used by one thread only."""
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from llm_engine.contract.layer_groups import most_blocks
 from llm_engine.engine.active import ActiveRequest
 from llm_engine.engine.loaded import StepRunner
 from llm_engine.engine.messages import EngineStats, FinishReason, StepRecord, TokenEvent
 from llm_engine.sampling.sampled import Sampled
 from llm_engine.scheduling.blocks import BlockPool
 from llm_engine.scheduling.pacing import Pace
-from llm_engine.scheduling.plan import Limits, Step, plan_step
+from llm_engine.scheduling.plan import Limits
 from llm_engine.scheduling.request import Request
+from llm_engine.scheduling.scheduler import Scheduler
 
 
 class Stepper:
@@ -28,21 +29,24 @@ class Stepper:
         max_context_tokens: int,
         tpot_target_s: float | None,
         on_finished: Callable[[str], None],
+        keeps_prefixes: bool = True,
     ) -> None:
         self._runner = runner
         self._limits = limits
         self._tpot_target_s = tpot_target_s
         self._on_finished = on_finished
         self._pace = Pace()
-        self._pool = BlockPool(runner.blocks)
-        self._running: list[Request] = []  # oldest first, and so is the other
-        self._waiting: deque[Request] = deque()
+        self._scheduler = Scheduler(BlockPool(runner.blocks), keeps_prefixes)
         self._active: dict[Request, ActiveRequest] = {}
-        slots = runner.blocks * runner.block_tokens // len(runner.windows)
+        longest = sum(
+            most_blocks(window, max_context_tokens, limits.step_tokens, runner.block_tokens)
+            for window in runner.windows
+        )
         self._stats = EngineStats(
             blocks=runner.blocks,
             block_tokens=runner.block_tokens,
-            max_concurrency=slots / max_context_tokens,
+            max_concurrency=runner.blocks / longest,
+            keeps_prefixes=keeps_prefixes,
         )
 
     @property
@@ -51,9 +55,9 @@ class Stepper:
         return bool(self._active)
 
     def add(self, active: ActiveRequest) -> None:
-        """Queue a request behind all others."""
+        """Queue a request."""
         self._active[active.request] = active
-        self._waiting.append(active.request)
+        self._scheduler.add(active.request)
 
     def finish(
         self,
@@ -69,20 +73,14 @@ class Stepper:
         request = active.request
         if self._active.pop(request, None) is None:
             return
-        self._release(request)
-        if request in self._running:
-            self._running.remove(request)
-        else:
-            self._waiting.remove(request)
+        self._scheduler.remove(request)
         self._on_finished(active.name)
         times = active.times(time.monotonic())
-        active.tell(
-            replace(_news(active.name, last), finish_reason=reason, times=times, error=error)
-        )
+        active.tell(replace(_news(active, last), finish_reason=reason, times=times, error=error))
 
     def finish_running(self, error: str) -> None:
         """End with an error all requests that a failed step may have harmed."""
-        for request in list(self._running):
+        for request in list(self._scheduler.running):
             self.finish(self._active[request], "error", error=error)
 
     def finish_all(self, reason: FinishReason, error: str | None = None) -> None:
@@ -93,21 +91,21 @@ class Stepper:
     def step(self) -> StepRecord:
         """Compute one step."""
         started_s = time.monotonic()
-        for request in self._running:
-            self._pool.release(request.slide())
         limits = replace(
             self._limits, prefill_tokens=self._pace.prefill_tokens(self._tpot_target_s)
         )
-        step = plan_step(self._running, self._waiting, self._pool.free_blocks, limits)
+        step = self._scheduler.begin_step(limits)
         if not step.tokens:
             raise RuntimeError(f"{len(self._active)} requests and none of them can move")
-        self._preempt(step)
-        self._admit(step, started_s)
+        for request in step.evicted:
+            self._active[request].preemptions += 1
+        for request in step.admitted:
+            self._active[request].scheduled(started_s)
         catching_up = [r for r, count in step.tokens.items() if count == r.tokens_behind]
         decode_tokens = sum(1 for request in step.tokens if request.is_decoding)
         choices = [self._active[request].choice() for request in catching_up]
         sampled = self._runner.run(step.tokens, choices)
-        recomputed = sum(r.advance(count) for r, count in step.tokens.items())
+        recomputed = self._scheduler.end_step(step.tokens)
         now_s = time.monotonic()
         for request, choice in zip(catching_up, sampled, strict=True):
             self._deliver(self._active[request], choice, now_s)
@@ -134,44 +132,27 @@ class Stepper:
         behind = sum(r.tokens_behind for r in self._active if not r.is_decoding)
         return replace(
             self._stats,
-            running=len(self._running),
-            waiting=len(self._waiting),
-            kv_usage=self._pool.usage,
+            running=len(self._scheduler.running),
+            waiting=len(self._scheduler.waiting),
+            kv_usage=self._scheduler.pool.usage,
+            prefix_queried_tokens=self._scheduler.queried_tokens,
+            prefix_found_tokens=self._scheduler.found_tokens,
             pending_prefill_tokens=behind,
             tokens_in_flight=sum(len(request.tokens) for request in self._active),
         )
-
-    def _preempt(self, step: Step) -> None:
-        """Take the blocks of evicted requests; they wait in front, oldest first again."""
-        for request in step.evicted:
-            self._release(request)
-            self._running.remove(request)
-            self._waiting.appendleft(request)
-            self._active[request].preemptions += 1
-
-    def _admit(self, step: Step, now_s: float) -> None:
-        for request, count in step.tokens.items():
-            if self._waiting and request is self._waiting[0]:
-                self._running.append(self._waiting.popleft())
-                self._active[request].scheduled(now_s)
-            end = request.computed_tokens + count
-            for table in request.tables:
-                wanted = table.blocks_to_add(end, request.block_tokens)
-                table.blocks += self._pool.take(wanted)
 
     def _deliver(self, active: ActiveRequest, sampled: Sampled, now_s: float) -> None:
         active.sampled(sampled.token, now_s)
         reason = active.finish_reason(sampled.token)
         if reason is not None:
             self.finish(active, reason, None if reason == "stop" else sampled)
-        elif not active.tell(_news(active.name, sampled)):
+        elif not active.tell(_news(active, sampled)):
             self.finish(active, "error", error="nobody could take the tokens")
 
-    def _release(self, request: Request) -> None:
-        self._pool.release(request.restart())
 
-
-def _news(name: str, sampled: Sampled | None) -> TokenEvent:
+def _news(active: ActiveRequest, sampled: Sampled | None) -> TokenEvent:
     tokens = () if sampled is None else (sampled.token,)
     logprobs = () if sampled is None or sampled.logprob is None else (sampled.logprob,)
-    return TokenEvent(name, tokens, logprobs=logprobs)
+    return TokenEvent(
+        active.name, tokens, logprobs=logprobs, cached_tokens=active.request.found_tokens or 0
+    )

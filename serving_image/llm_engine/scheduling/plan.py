@@ -1,9 +1,15 @@
 """Share one step's token budget among the requests: chunked prefill and decode in one batch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from llm_engine.scheduling.blocks import BlockPool
+from llm_engine.scheduling.prefix import Prefix, longest_prefix
 from llm_engine.scheduling.request import Request
+
+Victim = Callable[[Sequence[Request]], Request]
+"""Which of these requests, most urgent first, loses its blocks when there are too few."""
 
 
 @dataclass(frozen=True)
@@ -14,14 +20,17 @@ class Limits:
     step_requests   requests that run at the same time
     prefill_tokens  prompt tokens in a step that also decodes, so that running streams keep
                     their time per token; None: as many as the budget holds
+    reserve_tokens  a request is admitted only while everyone that runs can still grow by so many
+                    tokens: blocks that run out again at once would only be computed for nothing
     """
 
     step_tokens: int
     step_requests: int
     prefill_tokens: int | None = None
+    reserve_tokens: int = 64
 
     def __post_init__(self) -> None:
-        # One token to spare means that the oldest request moves in every step.
+        # One token to spare means that the most urgent request moves in every step.
         if self.step_tokens <= self.step_requests:
             raise ValueError(
                 f"step_tokens {self.step_tokens} must exceed step_requests {self.step_requests}"
@@ -32,27 +41,41 @@ class Limits:
 
 @dataclass(frozen=True)
 class Step:
-    """What to compute, and who loses its blocks first.
+    """What to compute, who loses its blocks first, and who joins.
 
-    tokens   tokens to compute per request: running ones and newly admitted ones
-    evicted  running requests to preempt, newest first; they start over later
+    tokens    tokens to compute per request: running ones and newly admitted ones
+    evicted   running requests to preempt; they start over later
+    admitted  waiting requests that begin to run, and what is already computed of their texts
     """
 
     tokens: Mapping[Request, int]
     evicted: tuple[Request, ...]
+    admitted: Mapping[Request, Prefix]
+
+
+def least_computed(candidates: Sequence[Request]) -> Request:
+    """Choose whose loss costs least: of the least urgent, the one with the fewest tokens computed.
+
+    Between equals it is the one whose turn comes last.
+    """
+    return max(candidates, key=lambda r: (r.priority, -r.computed_tokens, r.rank))
 
 
 def plan_step(
-    running: Sequence[Request], waiting: Iterable[Request], free_blocks: int, limits: Limits
+    running: Sequence[Request],
+    waiting: Iterable[Request],
+    pool: BlockPool,
+    limits: Limits,
+    choose_victim: Victim = least_computed,
 ) -> Step:
-    """Plan one step over requests given oldest first. Changes none of its arguments.
+    """Plan one step over requests given most urgent first. Changes none of its arguments.
 
     A request is only ever some tokens behind: a new prompt by all of them, a decoding request by
     one. Those one token behind come first, since somebody reads them as they appear; the rest of
-    the budget goes to prompts, oldest first. When blocks run out, the newest running request loses
-    its own and starts over, so the oldest always gets through.
+    the budget goes to prompts, most urgent first. When blocks run out, a request loses its own and
+    starts over, but never the most urgent one: it always gets through, and then another is it.
     """
-    share = _Share(list(running), free_blocks, limits)
+    share = _Share(running, pool, limits, choose_victim)
     for request in running:
         if request.is_decoding:
             share.grant(request, 1)
@@ -61,60 +84,92 @@ def plan_step(
     for request in running:
         if not request.is_decoding:
             share.grant(request, request.tokens_behind)
-    if not share.evicted:
-        _admit(share, waiting, limits)
-    # Whoever was evicted after getting its share computes nothing.
-    tokens = {r: count for r, count in share.tokens.items() if r not in share.evicted}
-    return Step(tokens, tuple(share.evicted))
+    admitted = {} if share.evicted else _admit(share, waiting, pool, limits)
+    return Step(share.tokens, tuple(share.evicted), admitted)
 
 
 class _Share:
-    """The budget while it is being shared out."""
+    """The budget and the free blocks while they are being shared out."""
 
-    def __init__(self, kept: list[Request], free_blocks: int, limits: Limits) -> None:
-        self.kept = kept
-        self.free_blocks = free_blocks
+    def __init__(
+        self, running: Sequence[Request], pool: BlockPool, limits: Limits, choose_victim: Victim
+    ) -> None:
+        self.kept = list(running)
+        self.free_blocks = pool.free_blocks
         self.budget = limits.step_tokens
         self.tokens: dict[Request, int] = {}
         self.evicted: list[Request] = []
+        self._pool = pool
+        self._choose_victim = choose_victim
+        self.found: set[int] = set()  # blocks counted as free that admitted requests will share
+        self._let_go: Counter[int] = Counter()  # owners that each block loses by evictions
 
     def grant(self, request: Request, wanted: int) -> None:
-        """Give up to `wanted` tokens, evicting newer requests while blocks are short."""
+        """Give up to `wanted` tokens, evicting others or itself while blocks are short."""
         count = min(wanted, self.budget)
         if count == 0 or request in self.evicted:
             return
         while request.blocks_to_add(count) > self.free_blocks:
-            newest = self.kept.pop()
-            self.evicted.append(newest)
-            self._take_back(newest)
-            if newest is request:
+            victim = self._choose_victim(self.kept[1:])
+            self._evict(victim)
+            if victim is request:
                 return
         self.tokens[request] = count
         self.budget -= count
         self.free_blocks -= request.blocks_to_add(count)
 
-    def _take_back(self, request: Request) -> None:
+    def admit(self, request: Request, count: int, found: set[int], prefix: Prefix) -> None:
+        """Give a waiting request its first tokens, and the free blocks where it begins."""
+        self.kept.append(request)
+        self.found |= found
+        self.tokens[request] = count
+        self.budget -= count
+        self.free_blocks -= len(found) + request.blocks_to_add(count, prefix)
+
+    def _evict(self, request: Request) -> None:
+        self.kept.remove(request)
+        self.evicted.append(request)
         count = self.tokens.pop(request, 0)
         self.budget += count
-        self.free_blocks += request.blocks_held + request.blocks_to_add(count)
+        self.free_blocks += request.blocks_to_add(count)
+        for block in request.held:
+            self._let_go[block] += 1
+            # A block that others share stays theirs.
+            if self._let_go[block] == self._pool.owners(block):
+                self.free_blocks += 1
 
 
-def _admit(share: _Share, waiting: Iterable[Request], limits: Limits) -> None:
-    """Admit waiting requests, first come first served: nobody overtakes."""
-    # Blocks that admitted prompts still have to take, and one for each stream to grow into:
-    # without them a new request would only push out the one before it.
+def _admit(
+    share: _Share, waiting: Iterable[Request], pool: BlockPool, limits: Limits
+) -> Mapping[Request, Prefix]:
+    """Admit waiting requests, most urgent first: nobody overtakes because it is smaller."""
+    admitted: dict[Request, Prefix] = {}
+    # What those that run still have to take until their prompts are computed and they have grown.
     promised = sum(
-        request.blocks_to_add(request.tokens_behind)
+        request.most_to_add(limits.step_tokens, limits.reserve_tokens)
         - request.blocks_to_add(share.tokens.get(request, 0))
         for request in share.kept
     )
     for request in waiting:
-        count = min(request.tokens_behind, share.budget)
-        needed = request.blocks_to_add(request.tokens_behind)
-        reserve = len(share.kept)
-        is_full = len(share.kept) >= limits.step_requests
-        if count == 0 or is_full or needed + promised + reserve > share.free_blocks:
-            return
-        share.kept.append(request)
-        share.grant(request, count)
-        promised += needed - request.blocks_to_add(count)
+        if share.budget == 0 or len(share.kept) >= limits.step_requests:
+            break
+        prefix = computed_prefix(request, pool)
+        # Blocks that others hold cost nothing; free ones that are found are free no longer.
+        found = {b for b in prefix.blocks if pool.owners(b) == 0} - share.found
+        most = request.most_to_add(limits.step_tokens, limits.reserve_tokens, prefix)
+        if len(found) + most + promised > share.free_blocks:
+            break
+        admitted[request] = prefix
+        count = min(len(request.tokens) - prefix.tokens, share.budget)
+        share.admit(request, count, found, prefix)
+        promised += most - request.blocks_to_add(count, prefix)
+    return admitted
+
+
+def computed_prefix(request: Request, pool: BlockPool) -> Prefix:
+    """Return what the pool still holds of a waiting request's text, all but its last token.
+
+    At least one token is to be computed: the next one is sampled from its result.
+    """
+    whole = (len(request.tokens) - 1) // request.block_tokens if request.reads_prefixes else 0
+    return longest_prefix(pool, request.digests[:whole], request.windows, request.block_tokens)

@@ -150,7 +150,7 @@ class Metrics:
             "block_size": str(stats.block_tokens),
             "num_gpu_blocks": str(stats.blocks),
             "cache_dtype": self._backend.dtype,
-            "enable_prefix_caching": "False",
+            "enable_prefix_caching": str(stats.keeps_prefixes),
         }
         family = GaugeMetricFamily(
             names.CACHE_CONFIG_INFO, "Settings of the KV cache", labels=[*self._labels, *settings]
@@ -164,6 +164,12 @@ class Metrics:
             (names.GENERATION_TOKENS, "Output tokens computed", self._generation_tokens),
             (names.PREEMPTIONS, "Requests put back to make room", stats.preemptions),
             (names.RECOMPUTED_TOKENS, "Tokens computed twice", stats.recomputed_tokens),
+            (
+                names.PREFIX_CACHE_QUERIES,
+                "Prompt tokens looked for in the prefix cache",
+                stats.prefix_queried_tokens,
+            ),
+            (names.PREFIX_CACHE_HITS, "Prompt tokens found there", stats.prefix_found_tokens),
         )
         for name, documentation, count in counts:
             family = CounterMetricFamily(name, documentation, labels=list(self._labels))
