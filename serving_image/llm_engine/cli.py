@@ -12,7 +12,6 @@ from llm_engine.server.lifecycle import Lifecycle, process_began_s
 
 if TYPE_CHECKING:
     from llm_engine.contract.inspection import Inspection
-    from llm_engine.engine import Engine
 
 _MODEL_HELP = "a folder with safetensors, a .gguf file, or hf://owner/name[@revision]"
 
@@ -44,9 +43,15 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         "Serve a model over HTTP. Probes (/livez, /readyz, /startupz) answer from the first moment;"
         " SIGTERM lets running requests finish."
     )
-    _add_model_options(parser)
+    _add_model_options(parser, needed=False)
     option = parser.add_argument
     option("--served-name", metavar="NAME", help="the model's name in requests [MODEL's last part]")
+    option(
+        "--simulate",
+        metavar="PROFILE",
+        help="take the time of a model instead of computing one: a JSON file (docs/engine.md)."
+        " MODEL is then not opened and may be left out",
+    )
     option("--host", default="127.0.0.1", help="address to listen on [%(default)s]")
     option("--port", type=int, default=DEFAULT_PORT, help="port to listen on [%(default)s]")
     option(
@@ -90,9 +95,9 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_generate)
 
 
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
+def _add_model_options(parser: argparse.ArgumentParser, needed: bool = True) -> None:
     option = parser.add_argument
-    option("model", metavar="MODEL", help=_MODEL_HELP)
+    option("model", metavar="MODEL", nargs=None if needed else "?", help=_MODEL_HELP)
     option(
         "--quantization",
         choices=[quantization.value for quantization in Quantization],
@@ -115,10 +120,13 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def serve_arguments(options: argparse.Namespace) -> ServeArguments:
-    """Return what the words after `serve` mean."""
+    """Return what the words after `serve` mean; raises ValueError where something is missing."""
+    model = options.model or options.simulate
+    if model is None:
+        raise ValueError("serve needs a MODEL, or --simulate PROFILE; see llm-engine serve --help")
     return ServeArguments(
-        model=options.model,
-        served_name=options.served_name or _short_name(options.model),
+        model=model,
+        served_name=options.served_name or _short_name(model),
         quantization=Quantization(options.quantization),
         port=options.port,
         host=options.host,
@@ -127,27 +135,29 @@ def serve_arguments(options: argparse.Namespace) -> ServeArguments:
         kv_cache_bytes=options.kv_cache_bytes,
         drain_s=options.drain_seconds,
         tpot_target_s=options.tpot_target_seconds,
+        simulate=options.simulate,
         prefix_caching=not options.no_prefix_caching,
     )
 
 
 def _short_name(model: str) -> str:
-    """Return the last part of a path or source, without suffix and revision."""
-    return model.rpartition("/")[2].partition("@")[0].removesuffix(".gguf")
+    """Return the last part of a path or source, without suffixes and revision."""
+    return model.rpartition("/")[2].partition("@")[0].removesuffix(".gguf").removesuffix(".json")
 
 
 def _serve(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
     lifecycle = Lifecycle(process_began_s())
     from llm_engine.server.log_lines import start_logging
-    from llm_engine.server.process import LoadFailed, bind, serve
+    from llm_engine.server.process import EngineDied, LoadFailed, bind, serve
+    from llm_engine.server.starting import start_engine
 
-    arguments = serve_arguments(options)
     start_logging()
     try:
+        arguments = serve_arguments(options)
         listener = bind(arguments.host, arguments.port)
-        serve(arguments, listener, lifecycle, lambda: _load(arguments, lifecycle))
-    except (LoadFailed, ValueError) as error:
+        serve(arguments, listener, lifecycle, lambda: start_engine(arguments, lifecycle))
+    except (LoadFailed, EngineDied, ValueError) as error:
         from llm_engine.server.failure import EXIT_CODE, failure_of, leave_word, say
 
         failure = failure_of(error.cause if isinstance(error, LoadFailed) else error)
@@ -155,29 +165,6 @@ def _serve(options: argparse.Namespace) -> int:
         say(failure)
         return EXIT_CODE
     return 0
-
-
-def _load(arguments: ServeArguments, lifecycle: Lifecycle) -> "Engine":
-    """Load the engine; runs on a thread, while the port answers already."""
-    import logging
-
-    lifecycle.enter("import")
-    from llm_engine.engine import Engine
-
-    def enter(phase: str) -> None:
-        lifecycle.enter(phase)
-        logging.getLogger("llm_engine").info("%.1f s: %s", lifecycle.start_seconds(), phase)
-
-    return Engine.load(
-        arguments.model,
-        quantization=arguments.quantization,
-        device=arguments.device,
-        max_context_tokens=arguments.max_context_tokens,
-        kv_cache_bytes=arguments.kv_cache_bytes,
-        tpot_target_s=arguments.tpot_target_s,
-        keeps_prefixes=arguments.prefix_caching,
-        on_phase=enter,
-    )
 
 
 def _inspect(options: argparse.Namespace) -> int:

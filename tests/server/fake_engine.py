@@ -109,6 +109,7 @@ class FakeEngine:
         self.max_context_tokens = max_context_tokens
         self.healthy = True
         self.on_step: Callable[[StepRecord], None] | None = None
+        self.on_failure: Callable[[str], None] | None = None
         self.hold = threading.Event()
         self.hold.set()
         self.fails = False

@@ -3,9 +3,9 @@
 Usage: python -m tests.server.fake_server PORT DRAIN_SECONDS STEP_SECONDS [LOAD_SECONDS]
 """
 
+import asyncio
 import os
 import sys
-import time
 
 from llm_engine.contract.arguments import ServeArguments
 from llm_engine.server.backend import Backend
@@ -20,10 +20,10 @@ def main() -> None:
     start_logging()
     arguments = ServeArguments("fake", "fake", port=int(port), drain_s=float(drain_s))
 
-    def load_fake() -> Backend:
+    async def load_fake() -> Backend:
         lifecycle.enter("load")
         if load:
-            time.sleep(float(load[0]))
+            await asyncio.sleep(float(load[0]))
         from tests.server.fake_engine import FakeEngine
 
         return FakeEngine(step_s=float(step_s))

@@ -109,7 +109,7 @@ async def test_an_engine_that_computes_nothing_for_30_s_counts_as_hung(served: S
         pass
     await until(lambda: streams.open_requests == 0)
     engine.healthy = False
-    assert streams.why_stalled() == "the engine's thread has died"
+    assert streams.why_stalled() == "the engine has died"
 
 
 async def test_a_request_to_an_engine_that_has_stopped_is_sent_elsewhere(served: Served) -> None:

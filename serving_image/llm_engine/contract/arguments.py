@@ -18,6 +18,7 @@ class ServeArguments:
     kv_cache_bytes      bytes for keys and values; None takes what memory allows
     drain_s             seconds that running requests get after SIGTERM
     tpot_target_s       time per output token that prefill must leave room for; None: no pacing
+    simulate            path of a `LatencyProfile` to take the place of the model; None: compute
     prefix_caching      whether requests share what was computed of a common beginning
     """
 
@@ -31,6 +32,7 @@ class ServeArguments:
     kv_cache_bytes: int | None = None
     drain_s: float = 60.0
     tpot_target_s: float | None = None
+    simulate: str | None = None
     prefix_caching: bool = True
 
     def command_line(self) -> list[str]:
@@ -46,6 +48,7 @@ class ServeArguments:
             "--kv-cache-bytes": self.kv_cache_bytes,
             "--drain-seconds": self.drain_s,
             "--tpot-target-seconds": self.tpot_target_s,
+            "--simulate": self.simulate,
         }
         for flag, value in flags.items():
             if value is not None:

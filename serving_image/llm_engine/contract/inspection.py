@@ -24,6 +24,7 @@ class FailureReason(StrEnum):
     ACCESS_DENIED = "AccessDenied"
     OUT_OF_MEMORY = "OutOfMemory"
     START_FAILED = "StartFailed"
+    ENGINE_FAILED = "EngineFailed"  # while serving
 
 
 class Failure(BaseModel):

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from llm_engine.contract.quantization import Quantization
 from llm_engine.contract.shape import ModelShape
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+News = TypeVar("News")
+
 FAILED_STEPS_ALLOWED: Final = 2
 """One more failed step in a row means that the engine, not a request, is broken."""
 
@@ -34,7 +36,12 @@ class Engine:
     """One model, served by one background thread. All methods are thread-safe.
 
     keeps_prefixes  whether requests share what was computed of a common beginning
-    on_step         told of every step, from the engine's thread; None: nobody is
+
+    All hooks are called from the engine's thread; None: nobody is told.
+
+    on_step     told of every step
+    on_publish  told the state whenever it has changed: after a step, an abort, the end
+    on_failure  told once why the engine serves no more, after its requests were
     """
 
     def __init__(
@@ -46,6 +53,8 @@ class Engine:
         self.device = loaded.device
         self.dtype = loaded.dtype
         self.on_step: Callable[[StepRecord], None] | None = None
+        self.on_publish: Callable[[EngineStats], None] | None = None
+        self.on_failure: Callable[[str], None] | None = None
         self._runner = loaded.runner
         self._stepper = Stepper(
             loaded.runner,
@@ -179,7 +188,7 @@ class Engine:
     # From here on: the engine's thread.
 
     def _serve(self) -> None:
-        reason: FinishReason = "error"
+        failure: str | None = None
         try:
             self._runner.enter_thread()
             failed_steps = 0
@@ -187,19 +196,20 @@ class Engine:
                 failed_steps = 0 if self._try_step() else failed_steps + 1
                 if failed_steps > FAILED_STEPS_ALLOWED:
                     raise RuntimeError(f"{failed_steps} steps in a row failed")
-            reason = "abort"
-        except Exception:
+        except Exception as error:
             log.exception("the engine's thread ends")
-        finally:
-            self._end_all(reason)
+            failure = f"the engine failed: {error}"
+        self._end_all("abort" if failure is None else "error", failure)
+        if failure is not None and self.on_failure is not None:
+            self.on_failure(failure)
 
-    def _end_all(self, reason: FinishReason) -> None:
+    def _end_all(self, reason: FinishReason, error: str | None = None) -> None:
         with self._wake:
             self._state = "stopped"
             for active in self._submitted:
                 self._stepper.add(active)
             self._submitted.clear()
-        self._stepper.finish_all(reason, "the engine failed" if reason == "error" else None)
+        self._stepper.finish_all(reason, error)
         self._publish()
 
     def _take_in(self) -> bool:
@@ -234,23 +244,25 @@ class Engine:
             self._stepper.finish_running(f"{type(error).__name__}: {error}")
             self._publish()
             return False
+        _tell(self.on_step, record)
         self._publish()
-        self._tell(record)
         return True
-
-    def _tell(self, record: StepRecord) -> None:
-        if self.on_step is None:
-            return
-        try:
-            self.on_step(record)
-        except Exception:  # whoever counts steps must not end them
-            log.exception("the receiver of step records failed")
 
     def _publish(self) -> None:
         stats = self._stepper.stats()
         with self._wake:
             self._stats = stats
+        _tell(self.on_publish, stats)
 
     def _forget(self, name: str) -> None:
         with self._wake:
             del self._known[name]
+
+
+def _tell(hook: Callable[[News], None] | None, news: News) -> None:
+    if hook is None:
+        return
+    try:
+        hook(news)
+    except Exception:  # whoever counts steps must not end them
+        log.exception("a hook of the engine failed")

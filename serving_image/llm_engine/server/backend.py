@@ -1,6 +1,7 @@
 """What the server needs of an engine, and no more.
 
-The server is written against this, so it can move to a process of its own without noticing.
+The server is written against this: the engine runs in a process of its own (`EngineProcess`), or,
+where there is next to nothing to compute, on a thread of the server's (`Engine`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,14 +44,16 @@ class Tokenizer(Protocol):
 
 
 class Backend(Protocol):
-    """An engine that is loaded and runs its steps on a thread of its own.
+    """An engine that is loaded and runs its steps elsewhere.
 
-    `submit`, `abort` and `stats` may be called from any thread and return at once.
+    `submit`, `abort` and `stats` are called on the event loop and return at once.
 
-    on_step  told of every step that did work, from the engine's thread
+    on_step     told of every step that did work, from any thread
+    on_failure  told once, in words and from any thread, when the engine can serve no more
     """
 
     on_step: Callable[[StepRecord], None] | None
+    on_failure: Callable[[str], None] | None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -70,16 +73,16 @@ class Backend(Protocol):
 
     @property
     def healthy(self) -> bool:
-        """False once the engine's thread has died."""
+        """False once the engine can serve no more."""
 
     def start(self) -> None:
         """Begin to run steps."""
 
     def stop(self) -> None:
-        """End the thread; open requests end as aborted. Blocks until it is over."""
+        """End the engine; open requests end as aborted. Blocks until it is over."""
 
     def submit(self, request: GenerationRequest, on_event: Callable[[TokenEvent], None]) -> None:
-        """Queue a request; `on_event` is called from the engine's thread.
+        """Queue a request; `on_event` is called from any thread.
 
         Raises EngineStopped when nothing runs any more.
         """

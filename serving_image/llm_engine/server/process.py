@@ -1,7 +1,7 @@
 """The life of `llm-engine serve`: bind, load behind the probes, serve, drain, end.
 
-The port answers before anything heavy is imported: this module, too, imports torch, FastAPI and
-pydantic only on the thread that loads.
+The port answers before anything heavy is imported: FastAPI comes in on a thread while the engine
+loads, and torch lives in the engine's process alone.
 """
 
 import asyncio
@@ -10,17 +10,18 @@ import gc
 import logging
 import signal
 import socket
-import threading
-from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
 from llm_engine.contract.arguments import ServeArguments
 from llm_engine.server.front import Front
 from llm_engine.server.lifecycle import Lifecycle
+from llm_engine.server.threads import on_thread
 
 if TYPE_CHECKING:
+    from llm_engine.contract.inspection import Failure
     from llm_engine.server.backend import Backend
     from llm_engine.server.service import Service
 
@@ -32,8 +33,6 @@ CLOSE_S: Final = 5
 KEEP_ALIVE_S: Final = 75
 """Longer than clients keep an idle connection, so that it is they who close it."""
 
-Result = TypeVar("Result")
-
 
 class LoadFailed(Exception):
     """The model could not be loaded.
@@ -44,6 +43,17 @@ class LoadFailed(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+class EngineDied(Exception):
+    """The engine failed while it served; nothing can be served any more."""
+
+    @property
+    def failure(self) -> "Failure":
+        """Return it in the words of the contract."""
+        from llm_engine.contract.inspection import Failure, FailureReason
+
+        return Failure(reason=FailureReason.ENGINE_FAILED, message=str(self))
 
 
 class _Http(uvicorn.Server):
@@ -69,15 +79,19 @@ def serve(
     arguments: ServeArguments,
     listener: socket.socket,
     lifecycle: Lifecycle,
-    load: "Callable[[], Backend]",
+    load: "Callable[[], Coroutine[None, None, Backend]]",
 ) -> None:
-    """Serve until drained; raises `LoadFailed` when there is nothing to serve.
+    """Serve until drained; raises `LoadFailed` when there is nothing to serve, or `EngineDied`.
 
     listener  bound already, so that the caller can tell a person what is wrong with the address
-    load      imports and loads everything heavy; runs on a thread of its own
+    load      makes the engine; runs on the event loop, so what takes long belongs on a thread
     """
+
+    async def live() -> None:
+        await _Process(arguments, lifecycle, load).run(listener)
+
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_Process(arguments, lifecycle, load).run(listener))
+        runner.run(live())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -93,7 +107,10 @@ class _Process:
     """One run of the server, from an open port to a closed one."""
 
     def __init__(
-        self, arguments: ServeArguments, lifecycle: Lifecycle, load: "Callable[[], Backend]"
+        self,
+        arguments: ServeArguments,
+        lifecycle: Lifecycle,
+        load: "Callable[[], Coroutine[None, None, Backend]]",
     ) -> None:
         self._arguments = arguments
         self._lifecycle = lifecycle
@@ -101,12 +118,13 @@ class _Process:
         self._front = Front(lifecycle)
         self._stop_asked = asyncio.Event()
         self._hurry_asked = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._engine_died: asyncio.Future[str] = self._loop.create_future()
 
     async def run(self, listener: socket.socket) -> None:
         """Live from the first answer to the last."""
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._ask_to_stop)
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        self._loop.add_signal_handler(signal.SIGTERM, self._ask_to_stop)
+        self._loop.add_signal_handler(signal.SIGINT, self._interrupt)
         config = uvicorn.Config(
             self._front,
             lifespan="off",
@@ -128,10 +146,11 @@ class _Process:
             await serving
 
     async def _live(self) -> None:
-        loading = _on_thread(self._load)
+        loading = asyncio.create_task(self._load())
         stop = asyncio.create_task(self._stop_asked.wait())
         await asyncio.wait((loading, stop), return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
+            loading.cancel()
             return  # asked to stop before there was anything to serve
         try:
             engine = loading.result()
@@ -139,18 +158,39 @@ class _Process:
             raise LoadFailed(error) from error
         try:
             service = await self._begin(engine)
-            await stop
-            await self._drain(service)
+            ends: tuple[asyncio.Future[Any], ...] = (stop, self._engine_died)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not self._engine_died.done():
+                await self._drain(service)
+            if self._engine_died.done():
+                await self._bury(self._engine_died.result())
         finally:
             await asyncio.to_thread(engine.stop)
 
-    def _load(self) -> "Backend":
-        engine = self._load_engine()
+    async def _load(self) -> "Backend":
+        importing = on_thread(_import_api)  # while the engine loads
+        engine = await self._load_engine()
+        engine.on_failure = self._note_failure
         self._lifecycle.enter("api")
-        from llm_engine.server import service  # FastAPI, on this thread: the loop answers probes
-
-        del service
+        await importing
         return engine
+
+    def _note_failure(self, reason: str) -> None:
+        """Take the engine's last word, from any thread."""
+
+        def note() -> None:
+            if not self._engine_died.done():
+                self._engine_died.set_result(reason)
+
+        self._loop.call_soon_threadsafe(note)
+
+    async def _bury(self, reason: str) -> None:
+        """Let the streams that the engine left behind read how it ended; then end as well."""
+        logger.error("%s", reason)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._front.idle.wait()
+        raise EngineDied(reason)
 
     async def _begin(self, engine: "Backend") -> "Service":
         """Put the API behind the port, once it has proved itself with a first token."""
@@ -179,10 +219,11 @@ class _Process:
         logger.info("draining: %d requests run, up to %g s", self._front.in_flight, limit_s)
         ends = [self._front.idle.wait(), self._hurry_asked.wait()]
         waits = [asyncio.create_task(end) for end in ends]
-        await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        waited: tuple[asyncio.Future[Any], ...] = (*waits, self._engine_died)
+        await asyncio.wait(waited, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        if self._front.in_flight:
+        if self._front.in_flight and not self._engine_died.done():
             logger.warning("ended %d requests that ran too long", service.streams.open_requests)
             service.streams.abort_all()
 
@@ -197,23 +238,7 @@ class _Process:
         self._stop_asked.set()
 
 
-def _on_thread(work: Callable[[], Result]) -> asyncio.Future[Result]:
-    """Run `work` on a thread that does not keep the process alive: a load may be given up."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Result] = loop.create_future()
+def _import_api() -> None:
+    from llm_engine.server import service
 
-    def settle(act: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(act)
-
-    def run() -> None:
-        try:
-            result = work()
-        except BaseException as error:
-            failure = error
-            settle(lambda: future.set_exception(failure))
-        else:
-            settle(lambda: future.set_result(result))
-
-    threading.Thread(target=run, name="load", daemon=True).start()
-    return future
+    del service

@@ -28,6 +28,7 @@ class Service:
     """The API of one engine, wired up on the event loop that is running.
 
     begin_drain  asks the process to finish what runs and to end
+    clock        monotonic, in seconds
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class Service:
         engine: Backend,
         lifecycle: Lifecycle,
         begin_drain: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         concurrency = int(engine.stats().max_concurrency)
         max_open = concurrency + max(FEWEST_WAITING, WAITING_PER_RUNNING * concurrency)
         self._engine = engine
         self._metrics = Metrics(served_name, engine, lifecycle)
-        self.streams = Streams(engine, self._metrics, asyncio.get_running_loop(), max_open)
+        loop = asyncio.get_running_loop()
+        self.streams = Streams(engine, self._metrics, loop, max_open, clock)
         self.app = create_app(
             Serving(
                 served_name=served_name,

@@ -203,7 +203,7 @@ class Streams:
     def why_stalled(self) -> str | None:
         """Return why the engine counts as hung, or None."""
         if not self._backend.healthy:
-            return "the engine's thread has died"
+            return "the engine has died"
         silent_s = self._clock() - self._progress_s
         if self._known and silent_s > STALLED_AFTER_S:
             requests = len(self._known)
