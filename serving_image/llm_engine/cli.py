@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_engine.contract.arguments import DEFAULT_PORT, ServeArguments
+from llm_engine.contract.arguments import DEFAULT_PORT, AttentionName, ServeArguments
 from llm_engine.contract.quantization import Quantization
 from llm_engine.server.lifecycle import Lifecycle, process_began_s
 
@@ -106,6 +106,12 @@ def _add_model_options(parser: argparse.ArgumentParser, needed: bool = True) -> 
     )
     option("--device", default="auto", help="auto, cpu, cuda or cuda:N [%(default)s]")
     option(
+        "--attention",
+        choices=[name.value for name in AttentionName],
+        default=AttentionName.AUTO.value,
+        help="what computes attention [triton on a GPU, torch on a CPU]",
+    )
+    option(
         "--max-context-tokens",
         type=int,
         metavar="N",
@@ -131,6 +137,7 @@ def serve_arguments(options: argparse.Namespace) -> ServeArguments:
         port=options.port,
         host=options.host,
         device=options.device,
+        attention=AttentionName(options.attention),
         max_context_tokens=options.max_context_tokens,
         kv_cache_bytes=options.kv_cache_bytes,
         drain_s=options.drain_seconds,
@@ -232,6 +239,7 @@ def _generate(options: argparse.Namespace) -> int:
             options.model,
             quantization=Quantization(options.quantization),
             device=options.device,
+            attention=AttentionName(options.attention),
             max_context_tokens=options.max_context_tokens,
             kv_cache_bytes=options.kv_cache_bytes,
             on_phase=say_phase,

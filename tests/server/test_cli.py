@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llm_engine import cli
-from llm_engine.contract.arguments import ServeArguments, inspect_command_line
+from llm_engine.contract.arguments import AttentionName, ServeArguments, inspect_command_line
 from llm_engine.contract.quantization import Quantization
 
 
@@ -21,6 +21,7 @@ from llm_engine.contract.quantization import Quantization
                 port=9000,
                 host="::",
                 device="cuda:1",
+                attention=AttentionName.TRITON,
                 max_context_tokens=4096,
                 kv_cache_bytes=1 << 30,
                 drain_s=12.5,

@@ -1,6 +1,7 @@
 """The engine's command lines, built by the operator and parsed by `llm-engine`."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from llm_engine.contract.quantization import Quantization
@@ -8,6 +9,15 @@ from llm_engine.contract.quantization import Quantization
 DEFAULT_PORT: Final = 8000
 BLOCK_TOKENS: Final = 16
 """Tokens in one block of the KV cache."""
+
+
+class AttentionName(StrEnum):
+    """What computes attention; `auto` is Triton's kernels on a GPU and torch on a CPU."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    TRITON = "triton"
+    XFORMERS = "xformers"
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,7 @@ class ServeArguments:
     port: int = DEFAULT_PORT
     host: str = "0.0.0.0"  # a replica listens on its pod's address
     device: str = "auto"
+    attention: AttentionName = AttentionName.AUTO
     max_context_tokens: int | None = None
     kv_cache_bytes: int | None = None
     drain_s: float = 60.0
@@ -44,6 +55,7 @@ class ServeArguments:
             "--host": self.host,
             "--port": self.port,
             "--device": self.device,
+            "--attention": self.attention.value,
             "--max-context-tokens": self.max_context_tokens,
             "--kv-cache-bytes": self.kv_cache_bytes,
             "--drain-seconds": self.drain_s,

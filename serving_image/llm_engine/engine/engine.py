@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
+from llm_engine.contract.arguments import AttentionName
 from llm_engine.contract.quantization import Quantization
 from llm_engine.contract.shape import ModelShape
 from llm_engine.engine.active import ActiveRequest
@@ -81,6 +82,7 @@ class Engine:
         quantization: Quantization = Quantization.NONE,
         device: str = "auto",
         dtype: str = "auto",
+        attention: AttentionName = AttentionName.AUTO,
         max_context_tokens: int | None = None,
         kv_cache_bytes: int | None = None,
         tpot_target_s: float | None = None,
@@ -99,6 +101,7 @@ class Engine:
             quantization=quantization,
             device=device,
             dtype=dtype,
+            attention=attention,
             max_context_tokens=max_context_tokens,
             kv_cache_bytes=kv_cache_bytes,
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from llm_engine.contract.arguments import BLOCK_TOKENS
+from llm_engine.contract.arguments import BLOCK_TOKENS, AttentionName
 from llm_engine.contract.layer_groups import block_bytes, blocks_per_request
 from llm_engine.contract.quantization import Quantization
 from llm_engine.engine.host import Host, read_host
@@ -39,6 +39,7 @@ class LoadOptions:
     quantization: Quantization = Quantization.NONE
     device: str = "auto"
     dtype: str = "auto"
+    attention: AttentionName = AttentionName.AUTO
     max_context_tokens: int | None = None
     kv_cache_bytes: int | None = None
     block_tokens: int = BLOCK_TOKENS
@@ -121,10 +122,11 @@ def _load_runner(
     import torch
 
     from llm_engine.attention.cache import KVCache
-    from llm_engine.attention.paged import PagedAttention
+    from llm_engine.attention.choice import choose_attention, make_attention
     from llm_engine.engine.runner import Runner
     from llm_engine.model.assembly import load_decoder
 
+    attention = choose_attention(options.attention, device)
     shape = checkpoint.settings.shape
     is_cuda = device.type == "cuda"
     free = torch.cuda.mem_get_info(device)[0] if is_cuda else host.free_bytes
@@ -144,8 +146,8 @@ def _load_runner(
     )
     decoder = load_decoder(checkpoint, options.quantization, dtype, device, context_tokens)
     cache = KVCache.allocate(shape, blocks, options.block_tokens, dtype, device)
-    attention = PagedAttention(cache, decoder.attention)
-    return Runner(decoder, cache, attention, host.threads), limits
+    backend = make_attention(attention, cache, decoder.attention)
+    return Runner(decoder, cache, backend, host.threads), limits
 
 
 def _give_back_freed_memory() -> None:

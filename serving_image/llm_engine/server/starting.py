@@ -62,6 +62,7 @@ def make_engine(arguments: ServeArguments, on_phase: Callable[[str], None]) -> "
         arguments.model,
         quantization=arguments.quantization,
         device=arguments.device,
+        attention=arguments.attention,
         max_context_tokens=arguments.max_context_tokens,
         kv_cache_bytes=arguments.kv_cache_bytes,
         tpot_target_s=arguments.tpot_target_s,
