@@ -104,7 +104,7 @@ def activation_bytes(shape: ModelShape, memory: Memory) -> int:
     heads = (2 * shape.query_heads + 2 * shape.kv_heads) * shape.head_dim
     per_token = 2 * shape.hidden_size + max(heads, 3 * shape.intermediate_size)
     logits_bytes = memory.step_requests * shape.vocabulary * 4
-    widest_linear = max(out * into for out, into in shape.linear_shapes)
+    widest_linear = max(linear.out_features * linear.in_features for linear in shape.linears)
     return (memory.step_tokens * per_token + widest_linear) * memory.dtype_bytes + logits_bytes
 
 

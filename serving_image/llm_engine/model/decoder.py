@@ -1,4 +1,4 @@
-"""The forward pass of a Llama decoder over the tokens of one step."""
+"""The forward pass of a decoder over the tokens of one step: every family, by its settings."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from torch import Tensor
 
 from llm_engine.attention.backend import AttentionBackend, AttentionSettings
+from llm_engine.model.feed_forward import FeedForward
 from llm_engine.model.rotary import rotate
 from llm_engine.quantization.linear import Linear
 from llm_engine.weights.settings import DecoderSettings
@@ -15,21 +16,46 @@ from llm_engine.weights.settings import DecoderSettings
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's weights; query, key and value are one linear, gate and up are another."""
+    """One layer's weights; query, key and value are one linear.
+
+    Norms that a family lacks are None.
+
+    rotation  which of the decoder's tables of rotations it uses
+    """
 
     attention_norm: Tensor
     query_key_value: Linear
+    query_norm: Tensor | None
+    key_norm: Tensor | None
     attention_out: Linear
-    feed_forward_norm: Tensor
-    gate_up: Linear
-    down: Linear
+    attention_post_norm: Tensor | None
+    mlp_norm: Tensor
+    mlp: FeedForward
+    mlp_post_norm: Tensor | None
+    rotation: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """Return the bytes of all weights of the layer."""
+        norms = (
+            self.attention_norm,
+            self.query_norm,
+            self.key_norm,
+            self.attention_post_norm,
+            self.mlp_norm,
+            self.mlp_post_norm,
+        )
+        linears = self.query_key_value.weight_bytes + self.attention_out.weight_bytes
+        return (
+            linears + self.mlp.weight_bytes + sum(norm.nbytes for norm in norms if norm is not None)
+        )
 
 
 @dataclass(frozen=True)
 class Decoder:
     """A whole model in memory.
 
-    cosines, sines  [positions, 1, head_dim]; see `rotary.rotate`
+    rotations  cosines and sines, each [positions, 1, rotary_dim]; see `rotary.rotate`
     """
 
     settings: DecoderSettings
@@ -37,8 +63,7 @@ class Decoder:
     layers: tuple[Layer, ...]
     final_norm: Tensor
     head: Linear
-    cosines: Tensor
-    sines: Tensor
+    rotations: tuple[tuple[Tensor, Tensor], ...]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -53,21 +78,18 @@ class Decoder:
     @property
     def attention(self) -> AttentionSettings:
         """Return how this model makes its scores."""
-        shape = self.settings.shape
-        return AttentionSettings(query_heads=shape.query_heads, scale=shape.head_dim**-0.5)
+        return AttentionSettings(
+            query_heads=self.settings.shape.query_heads,
+            scale=self.settings.attention_scale,
+            softcap=self.settings.attention_softcap,
+        )
 
     @property
     def weight_bytes(self) -> int:
         """Return the bytes of all weights in memory; a tied head counts once."""
-        norms = [self.final_norm]
-        linears: list[Linear] = []
-        for layer in self.layers:
-            norms += [layer.attention_norm, layer.feed_forward_norm]
-            linears += [layer.query_key_value, layer.attention_out, layer.gate_up, layer.down]
-        if not self.settings.shape.tied_embeddings:
-            linears.append(self.head)
-        held = self.embedding.nbytes + sum(norm.nbytes for norm in norms)
-        return held + sum(linear.weight_bytes for linear in linears)
+        head = 0 if self.settings.shape.tied_embeddings else self.head.weight_bytes
+        outer = self.embedding.nbytes + self.final_norm.nbytes + head
+        return outer + sum(layer.weight_bytes for layer in self.layers)
 
     def logits(
         self,
@@ -82,35 +104,51 @@ class Decoder:
         tokens, positions  [tokens]
         sampled_rows       [sampled]: rows whose next token is wanted
         """
-        hidden = F.embedding(tokens, self.embedding)
-        cosines, sines = self.cosines[positions], self.sines[positions]
+        hidden = self._embed(tokens)
+        rotations = [(cosines[positions], sines[positions]) for cosines, sines in self.rotations]
         for index, layer in enumerate(self.layers):
             normed = self._norm(hidden, layer.attention_norm)
-            hidden = hidden + self._attend(index, layer, normed, cosines, sines, attention, plan)
+            queries, keys_values = self._heads(layer, normed, *rotations[layer.rotation])
+            seen = attention.attend(index, queries, keys_values, plan)
+            out = layer.attention_out(seen.flatten(1))
+            hidden = hidden + self._optional_norm(out, layer.attention_post_norm)
             if index == len(self.layers) - 1:
                 hidden = hidden[sampled_rows]  # nobody reads the other rows any more
-            normed = self._norm(hidden, layer.feed_forward_norm)
-            gate, up = layer.gate_up(normed).chunk(2, dim=-1)
-            hidden = hidden + layer.down(F.silu(gate) * up)
-        return self.head(self._norm(hidden, self.final_norm))
+            out = layer.mlp(self._norm(hidden, layer.mlp_norm))
+            hidden = hidden + self._optional_norm(out, layer.mlp_post_norm)
+        logits = self.head(self._norm(hidden, self.final_norm))
+        softcap = self.settings.logit_softcap
+        return logits if softcap is None else softcap * torch.tanh(logits / softcap)
 
-    def _attend(
-        self,
-        index: int,
-        layer: Layer,
-        normed: Tensor,
-        cosines: Tensor,
-        sines: Tensor,
-        attention: AttentionBackend,
-        plan: Any,
-    ) -> Tensor:
+    def _embed(self, tokens: Tensor) -> Tensor:
+        hidden = F.embedding(tokens, self.embedding)
+        if self.settings.embedding_scale == 1.0:
+            return hidden
+        # Rounded to the compute dtype, as Gemma was trained.
+        return hidden * torch.tensor(self.settings.embedding_scale, dtype=self.dtype)
+
+    def _heads(
+        self, layer: Layer, normed: Tensor, cosines: Tensor, sines: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return rotated queries [tokens, heads, head_dim], and keys and values.
+
+        keys, values  [tokens, 2, kv_heads, head_dim]
+        """
         shape = self.settings.shape
         heads = layer.query_key_value(normed).view(len(normed), -1, shape.head_dim)
-        rotated = rotate(heads[:, : -shape.kv_heads], cosines, sines)
-        queries, keys = rotated[:, : shape.query_heads], rotated[:, shape.query_heads :]
-        keys_values = torch.stack((keys, heads[:, -shape.kv_heads :]), dim=1)
-        seen = attention.attend(index, queries, keys_values, plan)
-        return layer.attention_out(seen.flatten(1))
+        turned = heads[:, : -shape.kv_heads]
+        if layer.query_norm is not None and layer.key_norm is not None:
+            queries = self._norm(turned[:, : shape.query_heads], layer.query_norm)
+            keys = self._norm(turned[:, shape.query_heads :], layer.key_norm)
+            turned = torch.cat((queries, keys), dim=1)
+        turned = rotate(turned, cosines, sines)
+        queries, keys = turned[:, : shape.query_heads], turned[:, shape.query_heads :]
+        return queries, torch.stack((keys, heads[:, -shape.kv_heads :]), dim=1)
+
+    def _optional_norm(self, out: Tensor, weight: Tensor | None) -> Tensor:
+        return out if weight is None else self._norm(out, weight)
 
     def _norm(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(hidden, weight.shape, weight, self.settings.rms_eps)
+        """Norm the last dimension; a weight in fp32 is applied before anything is rounded."""
+        exact = F.rms_norm(hidden.to(weight.dtype), weight.shape, weight, self.settings.rms_eps)
+        return exact.to(hidden.dtype)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from llm_engine.quantization.blockwise import multiply_decoded
+from llm_engine.quantization.plain import bias_bytes
 
 FP8: Final = torch.float8_e4m3fn
 FP8_LARGEST: Final = 448.0
@@ -56,8 +57,8 @@ class Fp8Linear:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes that the weight and its scales take in memory."""
-        return self._weight.values.nbytes + self._weight.scale.nbytes
+        """Bytes that the weight, its scales and the bias take in memory."""
+        return self._weight.values.nbytes + self._weight.scale.nbytes + bias_bytes(self._bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map [rows, in_features] to [rows, out_features] in the dtype of `x`."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from llm_engine.contract.quantization import INT4_GROUP_SIZE
 from llm_engine.quantization.blockwise import multiply_decoded
+from llm_engine.quantization.plain import bias_bytes
 
 CODE_CENTRE: Final = 8
 CODE_LARGEST: Final = 15
@@ -69,9 +70,14 @@ class Int4Linear:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes that the weight, its scales and its offsets take in memory."""
+        """Bytes that the weight, its scales, its offsets and the bias take in memory."""
         weight = self._weight
-        return weight.codes.nbytes + weight.scale.nbytes + weight.offset.nbytes
+        return (
+            weight.codes.nbytes
+            + weight.scale.nbytes
+            + weight.offset.nbytes
+            + bias_bytes(self._bias)
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map [rows, in_features] to [rows, out_features] in the dtype of `x`."""

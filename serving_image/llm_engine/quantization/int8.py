@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from llm_engine.quantization.blockwise import multiply_decoded
+from llm_engine.quantization.plain import bias_bytes
 
 INT8_LARGEST: Final = 127
 INT8_PACKED_ROWS: Final = 8
@@ -53,8 +54,8 @@ class Int8Linear:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes that the weight and its scales take in memory."""
-        return self._weight.nbytes + self._scale.nbytes
+        """Bytes that the weight, its scales and the bias take in memory."""
+        return self._weight.nbytes + self._scale.nbytes + bias_bytes(self._bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map [rows, in_features] to [rows, out_features] in the dtype of `x`."""

@@ -5,10 +5,11 @@ from typing import Protocol
 from torch import Tensor
 
 from llm_engine.contract.quantization import Quantization, has_whole_groups
-from llm_engine.quantization.fp8 import Fp8Linear, quantize_fp8
-from llm_engine.quantization.int4 import Int4Linear, quantize_int4
-from llm_engine.quantization.int8 import Int8Linear, quantize_int8
+from llm_engine.quantization.fp8 import Fp8Linear, Fp8Weight, quantize_fp8
+from llm_engine.quantization.int4 import Int4Linear, Int4Weight, quantize_int4
+from llm_engine.quantization.int8 import Int8Linear, Int8Weight, quantize_int8
 from llm_engine.quantization.plain import PlainLinear
+from llm_engine.quantization.weight import Weight
 
 
 class Linear(Protocol):
@@ -24,12 +25,24 @@ class Linear(Protocol):
         ...
 
 
-def make_linear(weight: Tensor, quantization: Quantization, bias: Tensor | None = None) -> Linear:
-    """Keep a weight of [out_features, in_features] as `quantization` says."""
-    if quantization is Quantization.INT8:
-        return Int8Linear(quantize_int8(weight), bias)
-    if quantization is Quantization.FP8:
-        return Fp8Linear(quantize_fp8(weight), bias)
-    if quantization is Quantization.INT4 and has_whole_groups(weight.shape[1]):
-        return Int4Linear(quantize_int4(weight), bias)
+def make_linear(weight: Weight, quantization: Quantization, bias: Tensor | None = None) -> Linear:
+    """Keep a weight of [out_features, in_features]; quantize it if it is not quantized yet."""
+    if isinstance(weight, Tensor):
+        weight = _quantized(weight, quantization)
+    if isinstance(weight, Int8Weight):
+        return Int8Linear(weight, bias)
+    if isinstance(weight, Int4Weight):
+        return Int4Linear(weight, bias)
+    if isinstance(weight, Fp8Weight):
+        return Fp8Linear(weight, bias)
     return PlainLinear(weight, bias)
+
+
+def _quantized(weight: Tensor, quantization: Quantization) -> Weight:
+    if quantization is Quantization.INT8:
+        return quantize_int8(weight)
+    if quantization is Quantization.FP8:
+        return quantize_fp8(weight)
+    if quantization is Quantization.INT4 and has_whole_groups(weight.shape[1]):
+        return quantize_int4(weight)
+    return weight

@@ -20,8 +20,8 @@ class PlainLinear:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes that the weight takes in memory."""
-        return self._weight.nbytes
+        """Bytes that weight and bias take in memory."""
+        return self._weight.nbytes + bias_bytes(self._bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map [rows, in_features] to [rows, out_features]."""
@@ -31,3 +31,8 @@ class PlainLinear:
         if self._bias is None:
             return torch.mm(self._weight, columns).t().contiguous()
         return torch.addmm(self._bias[:, None], self._weight, columns).t().contiguous()
+
+
+def bias_bytes(bias: Tensor | None) -> int:
+    """Return the bytes of a linear's bias; 0 where it has none."""
+    return 0 if bias is None else bias.nbytes

@@ -29,7 +29,7 @@ class Checkpoint:
     """A complete model whose headers were checked against its settings.
 
     path      a folder with safetensors, or a GGUF file
-    tensors   by the names of `names`, whatever the file calls them
+    tensors   by the names that the files give them; see `names`
     metadata  of a GGUF file; empty for a folder
     """
 
@@ -87,18 +87,22 @@ def _open_folder(folder: Path) -> Checkpoint:
         )
     settings = settings_from_folder(folder)
     found = read_safetensors_headers(folder)
-    wanted = names.expected_shapes(settings.shape)
-    tensors = _checked(folder, wanted, {name: name for name in wanted}, found, _SAFETENSORS_DTYPES)
+    wanted = names.expected_shapes(settings.names, settings.shape)
+    tensors = _checked(folder, wanted, found, _SAFETENSORS_DTYPES)
     return Checkpoint(folder, "safetensors", settings, tensors, {})
 
 
 def _open_gguf(path: Path) -> Checkpoint:
     header = read_gguf_header(path)
-    is_tied = names.gguf_name(names.HEAD) not in header.tensors
+    is_tied = names.weight(names.GGUF.head) not in header.tensors
     settings = settings_from_gguf(path, header.metadata, is_tied)
-    wanted = names.expected_shapes(settings.shape)
-    calls = {name: names.gguf_name(name) for name in wanted}
-    tensors = _checked(path, wanted, calls, header.tensors, _GGUF_DTYPES)
+    for name in names.GGUF_REFUSED & header.tensors.keys():
+        raise ModelRefused(
+            FailureReason.UNSUPPORTED_MODEL,
+            f"{path}: has tensor {name}; this engine reads longrope from safetensors only",
+        )
+    wanted = names.expected_shapes(settings.names, settings.shape)
+    tensors = _checked(path, wanted, header.tensors, _GGUF_DTYPES)
     factors = header.tensors.get(names.GGUF_ROPE_FACTORS)
     return Checkpoint(path, "gguf", settings, tensors, header.metadata, factors)
 
@@ -106,12 +110,11 @@ def _open_gguf(path: Path) -> Checkpoint:
 def _checked(
     path: Path,
     wanted: dict[str, tuple[int, ...]],
-    calls: dict[str, str],
     found: dict[str, TensorEntry],
     dtypes: frozenset[str],
 ) -> dict[str, TensorEntry]:
-    """Return the wanted tensors; `calls` maps our name to the file's."""
-    missing = [calls[name] for name in wanted if calls[name] not in found]
+    """Return the wanted tensors, each of the shape it must have."""
+    missing = [name for name in wanted if name not in found]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise ModelRefused(
@@ -119,7 +122,7 @@ def _checked(
             f"{path}: no tensor {', '.join(missing[:3])}{more}; expected every weight of the model",
         )
     for name, shape in wanted.items():
-        entry = found[calls[name]]
+        entry = found[name]
         if entry.shape != shape:
             raise ModelRefused(
                 FailureReason.INVALID_MODEL,
@@ -132,4 +135,4 @@ def _checked(
                 f"{entry.path}: tensor {entry.name} has dtype {entry.dtype}; "
                 f"this engine reads {', '.join(sorted(dtypes))}",
             )
-    return {name: found[calls[name]] for name in wanted}
+    return {name: found[name] for name in wanted}

@@ -1,7 +1,7 @@
 """What a weight file's header says of its tensors, checked against the file's size."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -29,6 +29,13 @@ class TensorEntry:
     def elements(self) -> int:
         """Count elements."""
         return prod(self.shape)
+
+    def part(self, index: int, parts: int) -> "TensorEntry":
+        """Return one of `parts` tensors that lie behind each other in this one."""
+        size = self.stored_bytes // parts
+        return replace(
+            self, shape=self.shape[1:], start=self.start + index * size, stored_bytes=size
+        )
 
 
 def refuse(path: Path, found: str, expected: str) -> NoReturn:

@@ -11,6 +11,7 @@ from torch import Tensor
 from llm_engine.weights.checkpoint import Checkpoint
 from llm_engine.weights.ggml_blocks import DECODERS, QUANTIZED_BLOCK
 from llm_engine.weights.header import TensorEntry
+from llm_engine.weights.names import Matrix, bias, weight
 
 # What needs no decoding is mapped from the file as it is.
 _STORED_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -28,16 +29,21 @@ class TensorReader:
 
         The tensor may share memory with the file: copy it before writing.
         """
-        entry = self._checkpoint.tensors[name]
-        tensor = self._decode(entry)
-        if self._checkpoint.file_format == "gguf":
-            heads = {
-                "q_proj": self._checkpoint.settings.shape.query_heads,
-                "k_proj": self._checkpoint.settings.shape.kv_heads,
-            }.get(name.split(".")[-2])
-            if heads is not None:
-                return _pairs_to_halves(tensor, heads)
-        return tensor
+        return self._decode(self._checkpoint.tensors[name])
+
+    def matrix(self, matrix: Matrix) -> Tensor:
+        """Return the weight of a linear, or of a piece of one: [out_features, in_features].
+
+        Rows are in our order, whatever the file's is; as `read` otherwise.
+        """
+        entry = self._checkpoint.tensors[weight(matrix.name)]
+        if matrix.expert is not None:
+            entry = entry.part(matrix.expert, matrix.experts)
+        return in_halves(self._decode(entry), matrix)
+
+    def bias(self, matrix: Matrix) -> Tensor | None:
+        """Return the bias of a linear, or of a piece of one; None where it has none."""
+        return in_halves(self.read(bias(matrix.name)), matrix) if matrix.bias else None
 
     def rope_factors(self) -> Tensor | None:
         """Return what each rotary frequency is divided by, where the file says so."""
@@ -67,13 +73,16 @@ def _map_file(path: Path) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
     return np.frombuffer(mapped, dtype=np.uint8)
 
 
-def _pairs_to_halves(weight: Tensor, heads: int) -> Tensor:
-    """Undo llama.cpp's order of a query's or key's rows.
+def in_halves(rows: Tensor, matrix: Matrix) -> Tensor:
+    """Put a query's or key's rows into our order, where llama.cpp has changed it.
 
     llama.cpp rotates neighbours (0, 1), (2, 3) …; we rotate row i with row i + head_dim / 2. So
     each head's even rows come first here, then its odd ones.
+
+    rows  [out_features, …]
     """
-    rows, columns = weight.shape
-    # [heads, head_dim / 2, pair, columns] -> [heads, pair, head_dim / 2, columns]
-    pairs = weight.view(heads, rows // heads // 2, 2, columns)
-    return pairs.transpose(1, 2).reshape(rows, columns)
+    if matrix.heads is None:
+        return rows
+    # [heads, head_dim / 2, pair, …] -> [heads, pair, head_dim / 2, …]
+    pairs = rows.view(matrix.heads, -1, 2, *rows.shape[1:])
+    return pairs.transpose(1, 2).reshape(rows.shape)
