@@ -34,7 +34,7 @@ async def start_engine(arguments: ServeArguments, lifecycle: Lifecycle) -> "Back
     process = await launch()
     try:
         enter("resolve")
-        source, tokenizer = await on_thread(partial(_open, arguments.model))
+        source, tokenizer = await on_thread(partial(open_model, arguments.model))
         local = replace(arguments, model=str(source))
         await process.load(partial(make_engine, local), tokenizer, enter)
     except BaseException:
@@ -85,7 +85,7 @@ def simulate(arguments: ServeArguments, on_phase: Callable[[str], None]) -> "Eng
     return simulated_engine(profile, on_phase, arguments.tpot_target_s)
 
 
-def _open(model: str) -> "tuple[Path, Tokenizer]":
+def open_model(model: str) -> "tuple[Path, Tokenizer]":
     """Fetch the model where it is not here yet, and read its tokenizer: ours, for HTTP."""
     from llm_engine.tokenizer.tokenizer import load_tokenizer
     from llm_engine.weights.checkpoint import open_checkpoint
