@@ -26,6 +26,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llm_engine.engine import Engine, TokenEvent
     from llm_engine.server.backend import Backend
 
@@ -160,6 +162,7 @@ def _server(arguments: ServeArguments, layout: str) -> None:
 
 async def _client(port: int, work: Work) -> None:
     """Run a round for each line of stdin and print its seconds."""
+    os.nice(10)  # elsewhere a client has a machine of its own
     print("ready", flush=True)
     for _ in sys.stdin:
         began_s = time.monotonic()
@@ -236,12 +239,19 @@ def _measure(options: argparse.Namespace, work: Work) -> dict[str, Any]:
     }
 
 
-def _median(rounds: list[dict[str, float]], read: Any) -> float:
+def _median(rounds: list[dict[str, float]], read: "Callable[[dict[str, float]], float]") -> float:
     return round(statistics.median(map(read, rounds)), 4)
 
 
 def _start(role: str, options: argparse.Namespace) -> "subprocess.Popen[str]":
-    words = [sys.executable, str(Path(__file__).resolve()), "--role", role, "--port", str(options.port)]
+    words = [
+        sys.executable,
+        str(Path(__file__).resolve()),
+        "--role",
+        role,
+        "--port",
+        str(options.port),
+    ]
     for name in ("model", "simulate", "layout", "requests", "prompt_tokens", "output_tokens"):
         value = getattr(options, name)
         if value is not None:

@@ -52,8 +52,8 @@ async def serving(engine: FakeEngine) -> AsyncIterator[Served]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait, for 10 s at most, until something has come about."""
-    for _ in range(2000):
+    """Wait, for 60 s at most, until something has come about."""
+    for _ in range(12_000):
         if condition():
             return
         await asyncio.sleep(0.005)

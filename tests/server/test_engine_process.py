@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from llm_engine.contract.inspection import FailureReason, ModelRefused
@@ -174,13 +175,25 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-async def test_sigterm_under_load_loses_no_stream_and_leaves_no_process() -> None:
-    words, port = a_server(step_s=0.01)
-    async with running(*words, port=port) as server:
+async def stream_of(client: httpx.AsyncClient, accepted: list[int]) -> str:
+    """Read a stream to its end; its status is noted as soon as it is there."""
+    body = {"model": "fake", "prompt": "hi", "max_tokens": 99, "stream": True}
+    async with client.stream("POST", "/v1/completions", json=body) as response:
+        accepted.append(response.status_code)
+        return (await response.aread()).decode()
+
+
+async def test_sigterm_under_load_fails_none_of_200_streams_and_leaves_no_process() -> None:
+    words, port = a_server(step_s=0.005)
+    everybody = httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False, limits=httpx.Limits()
+    )
+    async with running(*words, port=port) as server, everybody as client:
         await server.wait_for("/readyz")
         child = child_of(server.process.pid)
-        streams = [asyncio.create_task(server.stream()) for _ in range(40)]
-        await server.wait_for_line('vllm:num_requests_running{model_name="fake"} 16.0')
+        accepted: list[int] = []
+        streams = [asyncio.create_task(stream_of(client, accepted)) for _ in range(200)]
+        await until(lambda: len(accepted) == 200)
         server.process.send_signal(signal.SIGTERM)
         for body in await asyncio.gather(*streams):
             *chunks, end = events(body)
@@ -188,6 +201,7 @@ async def test_sigterm_under_load_loses_no_stream_and_leaves_no_process() -> Non
             text = "".join(chunk["choices"][0]["text"] for chunk in chunks)
             assert text == SENTENCE[:40].decode()
         assert await server.exit_code() == 0
+        assert accepted == [200] * 200
         await until(lambda: is_gone(child))
 
 

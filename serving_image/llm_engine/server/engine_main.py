@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+from queue import SimpleQueue
 from typing import Final
 
 from llm_engine.contract.inspection import Failure, FailureReason
@@ -61,7 +62,7 @@ class _Child:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._sending = threading.Lock()
+        self._outbox: SimpleQueue[object] = SimpleQueue()
         self._engine: Engine | None = None
         self._events: list[PackedEvent] = []
         self._steps: list[StepRecord] = []
@@ -69,6 +70,7 @@ class _Child:
 
     def run(self) -> None:
         """Obey until the link ends; this thread only reads, so that the other end never waits."""
+        threading.Thread(target=self._send_all, name="send", daemon=True).start()
         frames = Frames()
         while data := self._connection.recv(_READ_BYTES):
             for message in frames.feed(data):
@@ -84,16 +86,18 @@ class _Child:
 
     def _load(self, load: Load) -> None:
         try:
-            engine = load.make(lambda name: self._send(Phase(name)))
-            engine.on_step = self._steps.append
+            engine = load.make(lambda name: self._outbox.put(Phase(name)))
+            engine.on_step = self._note_step
             engine.on_publish = self._report
             engine.on_failure = self._fail
             engine.start()
         except BaseException as error:
-            self._send(Failed(failure_of(error)))
-            self._end(1)
+            self._outbox.put(Failed(failure_of(error)))
+            return
         self._engine = engine
-        self._send(Ready(engine.shape, engine.dtype, engine.max_context_tokens, engine.stats()))
+        self._outbox.put(
+            Ready(engine.shape, engine.dtype, engine.max_context_tokens, engine.stats())
+        )
 
     def _submit(self, message: Submit) -> None:
         assert self._engine is not None, "the server submits once we are ready"
@@ -103,30 +107,34 @@ class _Child:
         except (ValueError, EngineStopped) as error:
             refusal = TokenEvent(message.request.request_id, (), "error", error=str(error))
             stats = self._engine.stats()
-            self._send(News([pack(refusal)], [], stats, self._submitted))
+            self._outbox.put(News([pack(refusal)], [], stats, self._submitted))
 
     # Called from the engine's thread.
 
     def _take(self, event: TokenEvent) -> None:
         self._events.append(pack(event))
 
+    def _note_step(self, step: StepRecord) -> None:
+        self._steps.append(step)
+
     def _report(self, stats: EngineStats) -> None:
-        news = News(self._events, self._steps, stats, self._submitted)
-        self._send(news)
-        self._events.clear()
-        self._steps.clear()
+        self._outbox.put(News(self._events, self._steps, stats, self._submitted))
+        self._events, self._steps = [], []
 
     def _fail(self, reason: str) -> None:
-        self._send(Failed(Failure(reason=FailureReason.ENGINE_FAILED, message=reason)))
-        self._end(1)
+        self._outbox.put(Failed(Failure(reason=FailureReason.ENGINE_FAILED, message=reason)))
 
-    def _send(self, message: object) -> None:
-        try:
-            data = frame(message)
-            with self._sending:
-                self._connection.sendall(data)
-        except OSError:
-            self._end(0)  # nobody listens any more
+    # On a thread of its own, which has the interpreter while the engine waits for its device.
+
+    def _send_all(self) -> None:
+        while True:
+            message = self._outbox.get()
+            try:
+                self._connection.sendall(frame(message))
+            except OSError:
+                self._end(0)  # nobody listens any more
+            if isinstance(message, Failed):
+                self._end(1)
 
     def _end(self, code: int) -> None:
         sys.stderr.flush()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from llm_engine.engine.messages import FinishReason, GenerationRequest
@@ -116,6 +117,11 @@ async def merge(
 
     Closing it early closes all texts; a text that fails ends the others.
     """
+    if len(texts) == 1:  # as nearly always, and a task for each piece would be felt
+        async with aclosing(texts[0]) as pieces:
+            async for piece in pieces:
+                yield 0, piece
+        return
     coming = {asyncio.ensure_future(anext(text)): index for index, text in enumerate(texts)}
     try:
         while coming:

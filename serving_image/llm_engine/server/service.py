@@ -62,15 +62,23 @@ class Service:
 
         Nothing of it is counted: the first request of a user is the first in the metrics.
         """
+        loop, stepped = asyncio.get_running_loop(), asyncio.Event()
+
+        def note(step: StepRecord) -> None:
+            del step
+            loop.call_soon_threadsafe(stepped.set)
+
+        self._engine.on_step = note
         self._engine.start()
         uncounted = Metrics("", self._engine, Lifecycle(0.0))
-        streams = Streams(self._engine, uncounted, asyncio.get_running_loop(), max_open=1)
+        streams = Streams(self._engine, uncounted, loop, max_open=1)
         request = GenerationRequest(
             request_id=uuid.uuid4().hex,
             prompt_tokens=(0,),
             sampling=SamplingParameters(max_tokens=1, temperature=0.0, ignore_eos=True),
         )
         await collect(generate(streams, self._engine.tokenizer, request, stops=()))
+        await stepped.wait()  # its record may come after its token
         self._engine.on_step = self._step_done
 
     def _step_done(self, step: StepRecord) -> None:

@@ -21,6 +21,13 @@ STALLED_AFTER_S: Final = 30.0
 """Requests open and nothing computed for so long means that the engine hangs."""
 
 
+WAVE_TURNS: Final = 3
+"""Turns of the event loop until the readers that a delivery wakes have sent their events."""
+
+MOST_REST_S: Final = 0.05
+"""However long the loop was busy, news waits no longer than this."""
+
+
 @dataclass(frozen=True)
 class Delivery:
     """What arrived for a request since the last delivery; several steps' tokens if it was slow.
@@ -114,6 +121,7 @@ class Streams:
         self._known: dict[str, Stream] = {}
         self._inbox: deque[tuple[float, TokenEvent]] = deque()
         self._wake_up_due = False
+        self._next_wave_at_s = 0.0  # on the loop's own clock
         self._progress_s = self._clock()
 
     def open(self, request: GenerationRequest) -> Stream:
@@ -156,13 +164,30 @@ class Streams:
         self._inbox.append((self._clock(), event))
         if not self._wake_up_due:
             self._wake_up_due = True
-            self._loop.call_soon_threadsafe(self._sort_inbox)
+            self._loop.call_soon_threadsafe(self._pace)
 
     def step_done(self) -> None:
         """Note from the engine's thread that a step computed something."""
         self._progress_s = self._clock()
 
+    def _pace(self) -> None:
+        """Hand news out now, or once the loop has rested as long as the last wave of it took.
+
+        With few streams a wave takes no time. With many at a quick model it would take longer than
+        a step: then each event brings the tokens of several steps, instead of all events being
+        late and the CPU that the engine needs being spent on them.
+        """
+        self._loop.call_at(self._next_wave_at_s, self._sort_inbox)
+
+    def _wave_sent(self, began_s: float, turns: int = WAVE_TURNS) -> None:
+        if turns:
+            self._loop.call_soon(self._wave_sent, began_s, turns - 1)
+        else:
+            now_s = self._loop.time()
+            self._next_wave_at_s = now_s + min(now_s - began_s, MOST_REST_S)
+
     def _sort_inbox(self) -> None:
+        self._wave_sent(self._loop.time())
         self._wake_up_due = False  # before reading: an event that comes now wakes us again
         while self._inbox:
             at_s, event = self._inbox.popleft()
