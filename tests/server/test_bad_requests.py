@@ -116,13 +116,6 @@ BAD_FIELDS = [
     case(TEXT, {"suffix": "x"}, "suffix", "unsupported_parameter", id="suffix"),
     case(
         CHAT,
-        {"response_format": {"type": "json_object"}},
-        "response_format",
-        "unsupported_parameter",
-        id="a JSON answer",
-    ),
-    case(
-        CHAT,
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
         "tools",
         "unsupported_parameter",

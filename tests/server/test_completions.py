@@ -133,8 +133,8 @@ async def test_sampling_reaches_the_engine(served: Served) -> None:
     await served.complete(**fields)
     sampling = vars(served.engine.seen[0].sampling)
     biases = ((5, -100.0), (7, 2.5))
-    engines = {"stop_token_ids": frozenset({9}), "logit_bias": biases, "top_logprobs": None}
-    assert sampling == fields | engines
+    unset = {"top_logprobs": None, "grammar": None}
+    assert sampling == fields | unset | {"stop_token_ids": frozenset({9}), "logit_bias": biases}
 
 
 async def test_what_is_not_given_is_the_engines_default(served: Served) -> None:

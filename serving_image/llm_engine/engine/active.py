@@ -6,6 +6,7 @@ from random import Random, SystemRandom
 
 from llm_engine.engine.messages import FinishReason, GenerationRequest, RequestTimes, TokenEvent
 from llm_engine.sampling.choice import Choice
+from llm_engine.sampling.grammar import Matcher
 from llm_engine.scheduling.request import Request
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ class ActiveRequest:
         block_tokens: int,
         windows: tuple[int | None, ...],
         now_s: float,
+        matcher: Matcher | None = None,
     ) -> None:
         self.name = asked.request_id
         self.request = Request(
@@ -36,6 +38,7 @@ class ActiveRequest:
         )
         self.preemptions = 0
         self._sampling = asked.sampling
+        self._matcher = matcher
         self._on_event = on_event
         own_ends = frozenset() if asked.sampling.ignore_eos else eos_tokens
         self._end_tokens = own_ends | asked.sampling.stop_token_ids
@@ -53,6 +56,7 @@ class ActiveRequest:
             prompt_tokens=self.request.prompt_tokens,
             chance=self._chance,
             end_tokens=self._end_tokens,
+            matcher=self._matcher,
         )
 
     def scheduled(self, now_s: float) -> None:
@@ -63,12 +67,23 @@ class ActiveRequest:
     def sampled(self, token: int, now_s: float) -> None:
         """Append a new token, and note the time of the first."""
         self.request.tokens.append(token)
+        if self._matcher is not None and token not in self._end_tokens:
+            self._matcher.accept(token)
         if self._first_token_at_s is None:
             self._first_token_at_s = now_s
+
+    def is_shown(self, token: int, reason: FinishReason) -> bool:
+        """Tell whether this last token belongs to the text, or only ended it."""
+        return reason != "stop" or token not in self._end_tokens
 
     def finish_reason(self, token: int) -> FinishReason | None:
         """Tell whether the text ends with this token, already taken in, and why."""
         if token in self._end_tokens and self.request.output_tokens > self._sampling.min_tokens:
+            return "stop"
+        if self._matcher is not None and self._matcher.failure is not None:
+            log.warning("%s ends early: its grammar, %s", self.name, self._matcher.failure)
+            return "length"  # the text is as incomplete as if its tokens had run out
+        if self._matcher is not None and self._matcher.is_complete:
             return "stop"
         if self.request.output_tokens >= self._sampling.max_tokens:
             return "length"

@@ -21,6 +21,7 @@ from llm_engine.engine.messages import (
     TokenEvent,
 )
 from llm_engine.engine.stepper import Stepper
+from llm_engine.sampling.grammar import Matcher
 
 if TYPE_CHECKING:
     from llm_engine.tokenizer.tokenizer import Tokenizer
@@ -57,6 +58,7 @@ class Engine:
         self.on_publish: Callable[[EngineStats], None] | None = None
         self.on_failure: Callable[[str], None] | None = None
         self._runner = loaded.runner
+        self._grammars = loaded.grammars
         self._stepper = Stepper(
             loaded.runner,
             loaded.limits,
@@ -144,6 +146,7 @@ class Engine:
             self._runner.block_tokens,
             self._runner.windows,
             time.monotonic(),
+            self._matcher(request.sampling.grammar),
         )
         with self._wake:
             if self._state == "stopped":
@@ -173,6 +176,12 @@ class Engine:
             pending_prefill_tokens=stats.pending_prefill_tokens + sum(prompts),
             tokens_in_flight=stats.tokens_in_flight + sum(prompts),
         )
+
+    def _matcher(self, grammar: str | None) -> Matcher | None:
+        """Compile a grammar on the caller's thread; a simulated text follows none."""
+        if grammar is None or self._grammars is None:
+            return None
+        return self._grammars.matcher(grammar)
 
     def _check(self, request: GenerationRequest) -> None:
         prompt, most = len(request.prompt_tokens), request.sampling.max_tokens

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from llm_engine.contract.shape import ModelShape
 from llm_engine.sampling.choice import Choice
+from llm_engine.sampling.grammar import Grammars
 from llm_engine.sampling.sampled import Sampled
 from llm_engine.scheduling.plan import Limits
 from llm_engine.scheduling.request import Request
@@ -44,7 +45,8 @@ class StepRunner(Protocol):
 class Loaded:
     """A model ready to run.
 
-    dtype  what is computed in, and what the KV cache keeps
+    dtype     what is computed in, and what the KV cache keeps
+    grammars  compiles grammars for the model's vocabulary; None: its texts follow none
     """
 
     shape: ModelShape
@@ -54,3 +56,4 @@ class Loaded:
     max_context_tokens: int
     device: str
     dtype: str
+    grammars: Grammars | None = None

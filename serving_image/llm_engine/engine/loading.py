@@ -13,6 +13,7 @@ from llm_engine.contract.quantization import Quantization
 from llm_engine.engine.host import Host, read_host
 from llm_engine.engine.loaded import Loaded
 from llm_engine.engine.memory import check_weights_fit, count_blocks
+from llm_engine.sampling.grammar import Grammars
 from llm_engine.scheduling.plan import Limits
 from llm_engine.tokenizer.tokenizer import load_tokenizer
 from llm_engine.weights.checkpoint import Checkpoint, open_checkpoint
@@ -69,14 +70,16 @@ def load(model: str, options: LoadOptions, on_phase: Callable[[str], None]) -> L
     _give_back_freed_memory()
     on_phase("warmup")
     _warm_up(runner)
+    shape = checkpoint.settings.shape
     return Loaded(
-        shape=checkpoint.settings.shape,
+        shape=shape,
         tokenizer=tokenizer,
         runner=runner,
         limits=limits,
         max_context_tokens=context,
         device=str(device),
         dtype=str(dtype).split(".")[-1],
+        grammars=Grammars(tokenizer.to_json(), shape.vocabulary, tokenizer.eos_tokens),
     )
 
 

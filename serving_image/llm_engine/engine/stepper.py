@@ -145,7 +145,8 @@ class Stepper:
         active.sampled(sampled.token, now_s)
         reason = active.finish_reason(sampled.token)
         if reason is not None:
-            self.finish(active, reason, None if reason == "stop" else sampled)
+            last = sampled if active.is_shown(sampled.token, reason) else None
+            self.finish(active, reason, last)
         elif not active.tell(_news(active, sampled)):
             self.finish(active, "error", error="nobody could take the tokens")
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from llm_engine.sampling.grammar import Matcher
 from llm_engine.sampling.parameters import SamplingParameters
 
 
@@ -15,6 +16,7 @@ class Choice:
     prompt_tokens  how many of them are the prompt
     chance         the request's own source of chance: one draw per token, in any batch
     end_tokens     ids that may not come before min_tokens are there
+    matcher        where the text stands in its grammar; None: any token may come
     """
 
     parameters: SamplingParameters
@@ -22,3 +24,4 @@ class Choice:
     prompt_tokens: int
     chance: Random
     end_tokens: frozenset[int]
+    matcher: Matcher | None = None

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from llm_engine.sampling.choice import Choice
+from llm_engine.sampling.grammar import Matcher
 from llm_engine.sampling.logprobs import token_logprobs
 from llm_engine.sampling.parameters import SamplingParameters
 from llm_engine.sampling.sampled import Sampled
@@ -46,8 +48,10 @@ def choose_tokens(logits: Tensor, choices: Sequence[Choice]) -> list[int]:
 
 
 def _adjust(row: Tensor, choice: Choice) -> None:
-    """Apply bias, penalties and the ban on early ends to one row, in place."""
+    """Apply grammar, bias, penalties and the ban on early ends to one row, in place."""
     parameters = choice.parameters
+    if choice.matcher is not None:
+        _mask(row, choice.matcher)
     if parameters.logit_bias:
         biased, values = zip(*parameters.logit_bias, strict=True)
         row[list(biased)] += torch.tensor(values, device=row.device)
@@ -65,6 +69,14 @@ def _adjust(row: Tensor, choice: Choice) -> None:
         generated = torch.tensor(list(counts), device=row.device)
         times = torch.tensor(list(counts.values()), device=row.device, dtype=row.dtype)
         row[generated] -= parameters.presence_penalty + parameters.frequency_penalty * times
+
+
+def _mask(row: Tensor, matcher: Matcher) -> None:
+    """Ban all tokens that the grammar does not allow; a grammar that has failed bans none."""
+    allowed = matcher.allowed()
+    if allowed is not None:
+        bits = np.unpackbits(np.frombuffer(allowed, np.uint8), count=len(row), bitorder="little")
+        row.masked_fill_(torch.from_numpy(bits == 0).to(row.device), float("-inf"))
 
 
 def _draw(logits: Tensor, choices: Sequence[Choice]) -> Tensor:

@@ -27,6 +27,7 @@ async def complete(serving: Serving, request: Request) -> Response:
     serving.check_ready()
     fields = await read_fields(request, CompletionRequest)
     serving.check_model(fields.model)
+    await _check_form(serving, fields)
     prompts = await completion_prompts(serving, fields.prompt)
     asked = [one for p in prompts for one in engine_requests(serving, fields, p, "prompt")]
     prompt_tokens = sum(map(len, prompts))
@@ -39,10 +40,16 @@ async def chat(serving: Serving, request: Request) -> Response:
     serving.check_ready()
     fields = await read_fields(request, ChatCompletionRequest)
     serving.check_model(fields.model)
+    await _check_form(serving, fields)
     tokens = await chat_tokens(serving, fields.messages)
     asked = engine_requests(serving, fields, tokens, "messages")
     form = ChatForm(*_heading(serving, "chatcmpl", fields))
     return await _answer(serving, request, fields, asked, len(tokens), form)
+
+
+async def _check_form(serving: Serving, fields: GenerationFields) -> None:
+    if fields.form is not None:
+        await serving.grammars.check(fields.form.grammar, fields.form.field)
 
 
 def _heading(serving: Serving, kind: str, fields: GenerationFields) -> tuple[str, int, str, bool]:

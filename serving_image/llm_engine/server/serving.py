@@ -1,13 +1,14 @@
 """What every endpoint works with, put together once at the start."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llm_engine.server.backend import Backend
 from llm_engine.server.errors import ApiError, draining, not_ready
 from llm_engine.server.lifecycle import Lifecycle
 from llm_engine.server.metrics import Metrics
 from llm_engine.server.streams import Streams
+from llm_engine.server.structured.checker import GrammarChecker
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Serving:
     metrics: Metrics
     lifecycle: Lifecycle
     begin_drain: Callable[[], None]
+    grammars: GrammarChecker = field(default_factory=GrammarChecker)
 
     def check_ready(self) -> None:
         """Raise `ApiError` (503) unless new requests are welcome."""

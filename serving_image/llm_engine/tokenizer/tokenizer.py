@@ -56,6 +56,10 @@ class Tokenizer:
         """Count ids, special ones included."""
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
 
+    def to_json(self) -> str:
+        """Return the tokenizer in the format of the `tokenizers` package."""
+        return self._tokenizer.to_str()
+
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Encode text; special words in it are mere letters.
 

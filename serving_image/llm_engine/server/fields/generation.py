@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from llm_engine.sampling.parameters import SamplingParameters
 from llm_engine.server.fields.model import RequestModel, refused, without_unsupported
+from llm_engine.server.fields.structured import StructuredFields
 
 MOST_CHOICES: Final = 128
 MOST_TOP_LOGPROBS: Final = 20
@@ -24,7 +25,7 @@ class StreamOptions(RequestModel):
     continuous_usage_stats: bool = False
 
 
-class GenerationFields(RequestModel):
+class GenerationFields(StructuredFields):
     """What is generated, how its tokens are chosen, and in which form it is sent."""
 
     model: str
@@ -64,6 +65,8 @@ class GenerationFields(RequestModel):
             raise refused(
                 "min_tokens", f"min_tokens ({self.min_tokens}) exceeds max_tokens ({limit})"
             )
+        if self.form is not None and self.min_tokens:
+            raise refused("min_tokens", f"min_tokens cannot go together with {self.form.field}")
         return self
 
     @model_validator(mode="after")
@@ -129,6 +132,7 @@ class GenerationFields(RequestModel):
             "frequency_penalty": self.frequency_penalty,
             "repetition_penalty": self.repetition_penalty,
             "top_logprobs": self.wanted_logprobs,
+            "grammar": None if self.form is None else self.form.grammar,
         }
         return SamplingParameters(
             max_tokens=max_tokens,

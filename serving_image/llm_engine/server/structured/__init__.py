@@ -1,0 +1,1 @@
+"""Texts that follow a schema, a regular expression or a choice."""
