@@ -77,7 +77,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.description = "Read configuration and weight headers; needs no GPU and little memory."
-    parser.add_argument("model", metavar="MODEL", help=_MODEL_HELP)
+    _add_model_options(parser)
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="say where the bytes go on this machine, and if they fit",
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     parser.add_argument("--output", type=Path, metavar="FILE", help="also write that JSON here")
     parser.set_defaults(run=_inspect)
@@ -182,6 +187,8 @@ def _inspect(options: argparse.Namespace) -> int:
 
     try:
         report = inspect(options.model)
+        if options.plan and report.shape is not None:
+            report = _with_plan(report, options)
     except Exception as error:  # what nobody foresaw must reach the operator too
         report = Inspection(failure=failure_of(error))
     line = termination_message(report)
@@ -189,12 +196,30 @@ def _inspect(options: argparse.Namespace) -> int:
         options.output.write_text(line)
     if options.json:
         print(line)
+    if not options.json:
+        print("\n".join(_described(report)))
     if report.failure is not None:
         say(report.failure)
         return EXIT_CODE
-    if not options.json:
-        print("\n".join(_described(report)))
     return 0
+
+
+def _with_plan(report: "Inspection", options: argparse.Namespace) -> "Inspection":
+    """Add where the bytes go; a plan that does not fit is a failure."""
+    from llm_engine.contract.inspection import Failure, FailureReason
+    from llm_engine.engine.planning import plan_here
+
+    assert report.shape is not None
+    plan = plan_here(
+        report.shape,
+        Quantization(options.quantization),
+        options.device,
+        options.max_context_tokens,
+        options.kv_cache_bytes,
+        AttentionName(options.attention),
+    )
+    failure = plan.problem and Failure(reason=FailureReason.OUT_OF_MEMORY, message=plan.problem)
+    return report.model_copy(update={"plan": plan, "failure": failure or None})
 
 
 def _described(report: "Inspection") -> list[str]:
@@ -207,7 +232,7 @@ def _described(report: "Inspection") -> list[str]:
         f"{shape.weight_bytes(quantization, 2) / gib:.2f} GiB {quantization}"
         for quantization in Quantization
     )
-    return [
+    lines = [
         f"architecture  {shape.architecture}, {shape.layers} layers of {shape.hidden_size}",
         f"heads         {heads}",
         f"parameters    {shape.parameters:,}",
@@ -216,6 +241,11 @@ def _described(report: "Inspection") -> list[str]:
         f"weights       {weights} (in bf16)",
         f"keys, values  {shape.kv_bytes_per_token(2):,} bytes a token (in bf16)",
     ]
+    if report.plan is not None:
+        from llm_engine.engine.planning import described
+
+        lines += described(report.plan)
+    return lines
 
 
 def _generate(options: argparse.Namespace) -> int:

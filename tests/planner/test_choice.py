@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_engine.contract.memory_plan import LARGEST_STEPS, LargestStep
 from llm_engine.contract.shape import ModelShape
-from llm_engine.engine.loading import CPU_LIMITS, CUDA_LIMITS
-from llm_engine.scheduling.plan import Limits
 from llm_operator.api.accelerator import AcceleratorClassSpec, AcceleratorClassStatus
 from llm_operator.api.deployment_spec import LLMDeploymentSpec
 from llm_operator.api.parsing import AcceleratorClass
@@ -188,12 +187,15 @@ def test_on_an_accelerator_the_hosts_memory_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "limits"),
-    [(cpu_memory(2**30), CPU_LIMITS), (accelerator_memory(2**30), CUDA_LIMITS)],
+    ("memory", "step"),
+    [
+        (cpu_memory(2**30), LARGEST_STEPS["cpu"]),
+        (accelerator_memory(2**30), LARGEST_STEPS["cuda"]),
+    ],
     ids=["cpu", "accelerator"],
 )
-def test_the_planner_reckons_with_the_engines_own_limits(memory: Memory, limits: Limits) -> None:
-    assert (memory.step_tokens, memory.step_requests) == (limits.step_tokens, limits.step_requests)
+def test_the_planner_reckons_with_the_engines_own_limits(memory: Memory, step: LargestStep) -> None:
+    assert (memory.step_tokens, memory.step_requests) == (step.tokens, step.requests)
 
 
 CLASSES = st.lists(

@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from llm_engine.contract.memory_plan import MemoryPlan
 from llm_engine.contract.shape import ModelShape
 
 TERMINATION_MESSAGE_BYTES: Final = 4096
@@ -45,6 +46,7 @@ class Inspection(BaseModel):
     file_bytes: int | None = Field(default=None, description="Bytes of all weight files")
     file_format: str | None = Field(default=None, description="safetensors or gguf")
     file_dtype: str | None = Field(default=None, description="Most frequent dtype in the files")
+    plan: MemoryPlan | None = Field(default=None, description="Where the bytes go, if asked")
     failure: Failure | None = None
 
 

@@ -1,18 +1,18 @@
 """From the name of a model to a runner that has computed its first token."""
 
-import contextlib
-import ctypes
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from llm_engine.contract.arguments import BLOCK_TOKENS, AttentionName
-from llm_engine.contract.layer_groups import block_bytes, blocks_per_request
+from llm_engine.contract.memory_plan import LARGEST_STEPS, MemoryPlan, MemoryRequest, plan_memory
 from llm_engine.contract.quantization import Quantization
+from llm_engine.contract.shape import ModelShape
+from llm_engine.engine.allocator import returned_when_freed
 from llm_engine.engine.host import Host, read_host
 from llm_engine.engine.loaded import Loaded
-from llm_engine.engine.memory import check_weights_fit, count_blocks
+from llm_engine.engine.planning import refuse_if_too_large
 from llm_engine.sampling.grammar import Grammars
 from llm_engine.scheduling.plan import Limits
 from llm_engine.tokenizer.tokenizer import load_tokenizer
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     import torch
 
     from llm_engine.engine.runner import Runner
-
-# A CPU step of 256 tokens keeps its matrix units busy; more only makes streams wait.
-CPU_LIMITS: Final = Limits(step_tokens=256, step_requests=64)
-CUDA_LIMITS: Final = Limits(step_tokens=2048, step_requests=256)
 
 
 @dataclass(frozen=True)
@@ -66,8 +62,8 @@ def load(model: str, options: LoadOptions, on_phase: Callable[[str], None]) -> L
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, device, host)
     on_phase("load")
-    runner, limits = _load_runner(checkpoint, options, device, dtype, host, context)
-    _give_back_freed_memory()
+    with returned_when_freed():
+        runner, limits = _load_runner(checkpoint, options, device, dtype, host, context)
     on_phase("warmup")
     _warm_up(runner)
     shape = checkpoint.settings.shape
@@ -122,8 +118,6 @@ def _load_runner(
     host: Host,
     context_tokens: int,
 ) -> "tuple[Runner, Limits]":
-    import torch
-
     from llm_engine.attention.cache import KVCache
     from llm_engine.attention.choice import choose_attention, make_attention
     from llm_engine.engine.runner import Runner
@@ -131,32 +125,45 @@ def _load_runner(
 
     attention = choose_attention(options.attention, device)
     shape = checkpoint.settings.shape
-    is_cuda = device.type == "cuda"
-    free = torch.cuda.mem_get_info(device)[0] if is_cuda else host.free_bytes
-    weight_bytes = shape.weight_bytes(options.quantization, dtype.itemsize)
-    check_weights_fit(weight_bytes, free)
-    limits = CUDA_LIMITS if is_cuda else CPU_LIMITS
-    blocks = count_blocks(
-        block_bytes=block_bytes(shape, options.block_tokens, dtype.itemsize),
-        block_tokens=options.block_tokens,
-        blocks_per_request=blocks_per_request(
-            shape, context_tokens, limits.step_tokens, options.block_tokens
-        ),
-        context_tokens=context_tokens,
-        step_requests=limits.step_requests,
-        free_bytes=free - weight_bytes,
-        kv_cache_bytes=options.kv_cache_bytes,
-    )
+    gathers = attention is AttentionName.TORCH
+    plan = _checked_plan(shape, options, device, dtype, host, context_tokens, gathers)
     decoder = load_decoder(checkpoint, options.quantization, dtype, device, context_tokens)
-    cache = KVCache.allocate(shape, blocks, options.block_tokens, dtype, device)
+    cache = KVCache.allocate(shape, plan.blocks, options.block_tokens, dtype, device)
     backend = make_attention(attention, cache, decoder.attention)
+    step = LARGEST_STEPS[device.type]
+    limits = Limits(step_tokens=step.tokens, step_requests=step.requests)
     return Runner(decoder, cache, backend, host.threads), limits
 
 
-def _give_back_freed_memory() -> None:
-    """Return what loading used to the kernel: the C library would keep 200 MB of it for later."""
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has malloc_trim
-        ctypes.CDLL(None).malloc_trim(0)
+def _checked_plan(
+    shape: ModelShape,
+    options: LoadOptions,
+    device: "torch.device",
+    dtype: "torch.dtype",
+    host: Host,
+    context_tokens: int,
+    gathers: bool,
+) -> MemoryPlan:
+    """Return where the bytes will go, or refuse the model before any of them is taken."""
+    import torch
+
+    is_cuda = device.type == "cuda"
+    plan = plan_memory(
+        shape,
+        MemoryRequest(
+            quantization=options.quantization,
+            device=device.type,
+            dtype_bytes=dtype.itemsize,
+            context_tokens=context_tokens,
+            free_bytes=torch.cuda.mem_get_info(device)[0] if is_cuda else host.free_bytes,
+            step=LARGEST_STEPS[device.type],
+            kv_cache_bytes=options.kv_cache_bytes,
+            block_tokens=options.block_tokens,
+            gathers=gathers,
+        ),
+    )
+    refuse_if_too_large(plan)
+    return plan
 
 
 def _warm_up(runner: "Runner") -> None:

@@ -1,9 +1,5 @@
 """Load a checkpoint's tensors, one at a time."""
 
-import mmap
-from functools import cache
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +7,7 @@ from torch import Tensor
 from llm_engine.weights.checkpoint import Checkpoint
 from llm_engine.weights.ggml_blocks import DECODERS, QUANTIZED_BLOCK
 from llm_engine.weights.header import TensorEntry
+from llm_engine.weights.mapped_files import MappedFiles
 from llm_engine.weights.names import Matrix, bias, weight
 
 # What needs no decoding is mapped from the file as it is.
@@ -22,7 +19,7 @@ class TensorReader:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self._mapped = cache(_map_file)
+        self._files = MappedFiles()
 
     def read(self, name: str) -> Tensor:
         """Return one tensor in the dtype it is stored in; fp32 where it was block-quantized.
@@ -51,7 +48,7 @@ class TensorReader:
         return None if entry is None else self._decode(entry)
 
     def _decode(self, entry: TensorEntry) -> Tensor:
-        raw = self._mapped(entry.path)[entry.start : entry.start + entry.stored_bytes]
+        raw = self._files.read(entry)
         if entry.dtype in _STORED_DTYPES:
             return torch.from_numpy(raw).view(_STORED_DTYPES[entry.dtype]).view(entry.shape)
         if entry.dtype in DECODERS:
@@ -62,15 +59,6 @@ class TensorReader:
         rows = raw.reshape(*entry.shape[:-1], -1)
         decoded = gguf.quants.dequantize(rows, gguf.GGMLQuantizationType[entry.dtype])
         return torch.from_numpy(np.ascontiguousarray(decoded, dtype=np.float32))
-
-
-def _map_file(path: Path) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
-    """Map a file privately: torch wants writable memory, and the file must never change."""
-    with path.open("rb") as file:
-        mapped = mmap.mmap(
-            file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
-        )
-    return np.frombuffer(mapped, dtype=np.uint8)
 
 
 def in_halves(rows: Tensor, matrix: Matrix) -> Tensor:
