@@ -27,7 +27,7 @@ class Limits:
     step_tokens: int
     step_requests: int
     prefill_tokens: int | None = None
-    reserve_tokens: int = 64
+    reserve_tokens: int = 32
 
     def __post_init__(self) -> None:
         # One token to spare means that the most urgent request moves in every step.
