@@ -10,6 +10,8 @@ import pytest
 
 from llm_engine.engine import Engine, GenerationRequest, SamplingParameters
 from llm_engine.sampling.grammar import Grammars, choice_grammar, json_grammar, regex_grammar
+from llm_engine.server.fields.tools import Function
+from llm_engine.server.tools.formats import FORMATS, ToolFormat
 from tests.engine.tiny_llama import Answers, an_engine, byte_tokenizer, save_tiny_llama
 
 END = 259
@@ -125,3 +127,51 @@ def test_a_grammar_that_becomes_too_costly_fails_alone() -> None:
             break
         matcher.accept(byte_tokenizer().encode(chance.choice("abcdefg")).ids[0])
     assert matcher.failure == "lexer error: too many expressions constructed"
+
+
+def a_function(name: str, parameters: dict[str, Any], strict: bool = False) -> Function:
+    return Function(name=name, parameters=parameters, strict=strict)
+
+
+CITY = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Oslo", "Rome"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("spoken", FORMATS, ids=lambda one: one.name)
+def test_a_random_model_calls_functions_when_it_must(engine: Engine, spoken: ToolFormat) -> None:
+    functions = [a_function("weather", CITY), a_function("other", CITY)]
+    grammar = spoken.grammar(functions, required=True, several=False)
+    text, reason = write(engine, grammar, max_tokens=110)
+    parser = spoken.parser({"weather", "other"})
+    (call,) = (*parser.push(text).calls, *parser.finish().calls)
+    assert reason == "stop"
+    assert json.loads(call.arguments)["city"] in ("Oslo", "Rome")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_allowed"),
+    [
+        pytest.param("Just text, {with} braces.", True, id="text without a call"),
+        pytest.param(
+            'So: <tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>',
+            True,
+            id="text with a sound call",
+        ),
+        pytest.param(
+            '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}',
+            False,
+            id="a bad call",
+        ),
+    ],
+)
+def test_a_strict_function_binds_its_calls_and_no_other_text(text: str, is_allowed: bool) -> None:
+    hermes = FORMATS[0]
+    grammar = hermes.grammar([a_function("weather", CITY, True)], required=False, several=True)
+    matcher = Grammars(byte_tokenizer().to_str(), 260, frozenset({END})).matcher(grammar)
+    for token in byte_tokenizer().encode(text).ids:
+        matcher.accept(token)
+    assert (matcher.failure is None) is is_allowed

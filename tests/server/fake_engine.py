@@ -4,6 +4,7 @@ import codecs
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from llm_engine.contract.shape import ModelShape
 from llm_engine.engine.messages import (
@@ -56,6 +57,8 @@ class ByteDetokenizer:
 
 
 class ByteTokenizer:
+    chat_template: str | None = None
+
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
 
@@ -68,9 +71,12 @@ class ByteTokenizer:
     def detokenizer(self) -> ByteDetokenizer:
         return ByteDetokenizer()
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def apply_chat_template(
+        self, messages: Sequence[Mapping[str, Any]], **options: Any
+    ) -> list[int]:
         if messages[0]["content"] == "unruly":
             raise TemplateRejected("conversation roles must alternate")
+        self.options = options
         return self.encode("".join(f"<{m['role']}>{m['content']}\n" for m in messages))
 
 

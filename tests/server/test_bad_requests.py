@@ -13,6 +13,12 @@ def case(path: str, fields: dict[str, Any], param: str | None, code: str | None,
     return pytest.param(path, fields, param, code, id=id)
 
 
+def a_call_of_old(arguments: str) -> dict[str, Any]:
+    function = {"name": "f", "arguments": arguments}
+    call = {"id": "1", "type": "function", "function": function}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
 BAD_FIELDS = [
     case(TEXT, {"prompt": None}, "prompt", "invalid_value", id="prompt is null"),
     case(TEXT, {"prompt": ""}, "prompt", None, id="prompt has no token"),
@@ -119,10 +125,59 @@ BAD_FIELDS = [
         {"tools": [{"type": "function", "function": {"name": "f"}}]},
         "tools",
         "unsupported_parameter",
-        id="tools",
+        id="tools for a model of no known format",
+    ),
+    case(CHAT, {"tools": [{"type": "web"}]}, "tools.0.type", "invalid_value", id="no function"),
+    case(
+        CHAT,
+        {"tools": [{"type": "function", "function": {"name": "f g"}}]},
+        "tools.0.function.name",
+        "invalid_value",
+        id="a function's name with a space",
     ),
     case(
-        CHAT, {"tool_choice": "required"}, "tool_choice", "unsupported_parameter", id="tool_choice"
+        CHAT,
+        {"tools": [{"type": "function", "function": {"name": "f"}}] * 2},
+        "tools",
+        "invalid_value",
+        id="two functions of one name",
+    ),
+    case(CHAT, {"tool_choice": "required"}, "tool_choice", "invalid_value", id="no tool to call"),
+    case(
+        CHAT,
+        {"tool_choice": {"type": "function", "function": {"name": "f"}}},
+        "tool_choice",
+        "invalid_value",
+        id="an unknown tool is chosen",
+    ),
+    case(CHAT, {"tool_choice": "perhaps"}, "tool_choice", "invalid_value", id="no such choice"),
+    case(
+        CHAT,
+        {"messages": [{"role": "tool", "content": "3"}]},
+        "messages",
+        "invalid_value",
+        id="a result of no call",
+    ),
+    case(
+        CHAT,
+        {"messages": [a_call_of_old("[1]")]},
+        "messages",
+        "invalid_value",
+        id="a call's arguments are a list",
+    ),
+    case(
+        CHAT,
+        {"messages": [a_call_of_old("{")]},
+        "messages",
+        "invalid_value",
+        id="a call's arguments are no JSON",
+    ),
+    case(
+        CHAT,
+        {"messages": [a_call_of_old("{}") | {"role": "user"}]},
+        "messages",
+        "invalid_value",
+        id="a user calls a function",
     ),
     case(TEXT, {"temprature": 1}, "temprature", "unknown_parameter", id="a field misspelt"),
 ]

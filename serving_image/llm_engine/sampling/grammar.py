@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLParserLimits, LLTokenizer
-    from llguidance._lib import JsonCompileOptions
 
-WHITESPACE: Final = r"\n?[ \t]{0,20}"
-"""Between the parts of a JSON text; without a bound a model may write blanks to the end."""
+JSON_OPTIONS: Final[Mapping[str, str | bool]] = {
+    # Between the parts of a JSON text; without a bound a model may write blanks to the end.
+    "whitespace_pattern": r"\n?[ \t]{0,20}",
+    # "Exactly one" as "at least one": pydantic writes oneOf where the branches exclude each other.
+    "coerce_one_of": True,
+}
 
 
 def json_grammar(schema: Mapping[str, Any]) -> str:
     """Return the grammar of JSON texts that satisfy a schema; raises ValueError."""
     from llguidance import LLMatcher
 
-    # "Exactly one" as "at least one": pydantic writes oneOf where the branches exclude each other.
-    options: JsonCompileOptions = {"whitespace_pattern": WHITESPACE, "coerce_one_of": True}
-    return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=options)
+    options = {**schema, "x-guidance": JSON_OPTIONS}
+    return LLMatcher.grammar_from_json_schema(json.dumps(options))
 
 
 def regex_grammar(regex: str) -> str:

@@ -2,9 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, model_serializer
+from pydantic import BaseModel, Field
 
-AnswerReason = Literal["stop", "length"]
+AnswerReason = Literal["stop", "length", "tool_calls"]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
 
 
 class PromptTokensDetails(BaseModel):
@@ -90,12 +94,34 @@ class ChatLogprobs(BaseModel):
     refusal: None = None
 
 
+class CalledFunction(BaseModel):
+    """A function's name, and its arguments as the text of a JSON object."""
+
+    name: str
+    arguments: str
+
+
+class AnswerToolCall(BaseModel):
+    """A function that the assistant wants to have called."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class ChunkToolCall(AnswerToolCall):
+    """One of several calls of a message, in a stream."""
+
+    index: int
+
+
 class ChatMessage(BaseModel):
-    """What the assistant said."""
+    """What the assistant said; null where it only calls functions."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: list[AnswerToolCall] | None = Field(default=None, exclude_if=_is_none)
 
 
 class ChatChoice(BaseModel):
@@ -117,13 +143,9 @@ class ChatCompletion(Answer):
 class ChatDelta(BaseModel):
     """What an event adds to the answer."""
 
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-
-    @model_serializer
-    def _only_what_is_added(self) -> dict[str, str]:
-        added = {"role": self.role, "content": self.content}
-        return {name: value for name, value in added.items() if value is not None}
+    role: Literal["assistant"] | None = Field(default=None, exclude_if=_is_none)
+    content: str | None = Field(default=None, exclude_if=_is_none)
+    tool_calls: list[ChunkToolCall] | None = Field(default=None, exclude_if=_is_none)
 
 
 class ChatChunkChoice(BaseModel):

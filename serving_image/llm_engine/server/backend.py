@@ -5,7 +5,7 @@ where there is next to nothing to compute, on a thread of the server's (`Engine`
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from llm_engine.contract.shape import ModelShape
 from llm_engine.engine.messages import EngineStats, GenerationRequest, StepRecord, TokenEvent
@@ -36,8 +36,16 @@ class Tokenizer(Protocol):
     def detokenizer(self) -> Detokenizer:
         """Return a fresh incremental detokenizer."""
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    @property
+    def chat_template(self) -> str | None:
+        """The source of the model's chat template; it tells how the model writes calls."""
+
+    def apply_chat_template(
+        self, messages: Sequence[Mapping[str, Any]], **options: Any
+    ) -> list[int]:
         """Return the tokens of a conversation, up to where the assistant speaks.
+
+        options  names that the template reads, such as `tools`
 
         Raises TemplateRejected.
         """

@@ -16,6 +16,7 @@ _WANTED: Final = {
     "prompt": "a string, a list of strings, a list of tokens or a list of lists of tokens",
     "stop": "a string or a list of strings",
     "content": "a string or a list of text parts; images and audio are not understood",
+    "tool_choice": "none, auto, required or {type: function, function: {name}}",
 }
 """Fields of more than one form; pydantic would speak of the first form only."""
 

@@ -13,13 +13,15 @@ from llm_engine.server.access_log import note
 from llm_engine.server.answers import Answer, Usage
 from llm_engine.server.body import read_fields
 from llm_engine.server.disconnect import ClientGone, unless_gone
+from llm_engine.server.dress import ChatDress, CompletionDress, Dress
 from llm_engine.server.event_stream import EventStream
 from llm_engine.server.fields.generation import GenerationFields
 from llm_engine.server.fields.requests import ChatCompletionRequest, CompletionRequest
-from llm_engine.server.forms import ChatForm, CompletionForm, Form
+from llm_engine.server.fields.structured import Form
 from llm_engine.server.generation import Piece, collect, generate, merge
 from llm_engine.server.prompts import chat_tokens, completion_prompts, engine_requests
 from llm_engine.server.serving import Serving
+from llm_engine.server.tools.tool_use import template_tools, tool_use
 
 
 async def complete(serving: Serving, request: Request) -> Response:
@@ -27,12 +29,17 @@ async def complete(serving: Serving, request: Request) -> Response:
     serving.check_ready()
     fields = await read_fields(request, CompletionRequest)
     serving.check_model(fields.model)
-    await _check_form(serving, fields)
+    await _check_form(serving, fields.form)
     prompts = await completion_prompts(serving, fields.prompt)
-    asked = [one for p in prompts for one in engine_requests(serving, fields, p, "prompt")]
+    asked = [
+        one
+        for tokens in prompts
+        for one in engine_requests(serving, fields, tokens, "prompt", fields.form)
+    ]
     prompt_tokens = sum(map(len, prompts))
-    form = CompletionForm(*_heading(serving, "cmpl", fields))
-    return await _answer(serving, request, fields, asked, prompt_tokens, form)
+    dress = CompletionDress(*_heading(serving, "cmpl", fields))
+    texts = _texts(serving, fields, asked)
+    return await _answer(request, fields, texts, prompt_tokens, dress)
 
 
 async def chat(serving: Serving, request: Request) -> Response:
@@ -40,16 +47,31 @@ async def chat(serving: Serving, request: Request) -> Response:
     serving.check_ready()
     fields = await read_fields(request, ChatCompletionRequest)
     serving.check_model(fields.model)
-    await _check_form(serving, fields)
-    tokens = await chat_tokens(serving, fields.messages)
-    asked = engine_requests(serving, fields, tokens, "messages")
-    form = ChatForm(*_heading(serving, "chatcmpl", fields))
-    return await _answer(serving, request, fields, asked, len(tokens), form)
+    use = tool_use(fields, serving.backend.tokenizer.chat_template)
+    wanted = fields.form if use is None else use.form
+    await _check_form(serving, wanted)
+    tools = () if use is None else template_tools(fields)
+    tokens = await chat_tokens(serving, fields.messages, tools)
+    asked = engine_requests(serving, fields, tokens, "messages", wanted)
+    texts = _texts(serving, fields, asked)
+    if use is not None:
+        texts = [use.calls(text) for text in texts]
+    dress = ChatDress(*_heading(serving, "chatcmpl", fields))
+    return await _answer(request, fields, texts, len(tokens), dress)
 
 
-async def _check_form(serving: Serving, fields: GenerationFields) -> None:
-    if fields.form is not None:
-        await serving.grammars.check(fields.form.grammar, fields.form.field)
+async def _check_form(serving: Serving, form: Form | None) -> None:
+    if form is not None:
+        await serving.grammars.check(form.grammar, form.field)
+
+
+def _texts(
+    serving: Serving, fields: GenerationFields, asked: Sequence[GenerationRequest]
+) -> list[AsyncGenerator[Piece, None]]:
+    """Return a text for each request; nothing is asked of the engine before it is read."""
+    serving.streams.check_room(len(asked))
+    tokenizer = serving.backend.tokenizer
+    return [generate(serving.streams, tokenizer, one, fields.stops) for one in asked]
 
 
 def _heading(serving: Serving, kind: str, fields: GenerationFields) -> tuple[str, int, str, bool]:
@@ -58,30 +80,26 @@ def _heading(serving: Serving, kind: str, fields: GenerationFields) -> tuple[str
 
 
 async def _answer(
-    serving: Serving,
     request: Request,
     fields: GenerationFields,
-    asked: Sequence[GenerationRequest],
+    texts: Sequence[AsyncGenerator[Piece, None]],
     prompt_tokens: int,
-    form: Form,
+    dress: Dress,
 ) -> Response:
-    """Answer with one text for each request asked of the engine.
+    """Answer with these texts, whole or as they come.
 
     prompt_tokens  of all prompts; each counts once, however many texts continue it
     """
-    serving.streams.check_room(len(asked))
     note(request.scope, stream=bool(fields.stream), prompt_tokens=prompt_tokens)
-    tokenizer = serving.backend.tokenizer
-    texts = [generate(serving.streams, tokenizer, one, fields.stops) for one in asked]
     if fields.stream:
-        return EventStream(_events(request, fields, texts, prompt_tokens, form))
+        return EventStream(_events(request, fields, texts, prompt_tokens, dress))
     try:
         pieces = await unless_gone(request.receive, _collect_all(texts))
     except ClientGone:
         return Response(status_code=499)  # nobody reads it
     usage = _usage(prompt_tokens, pieces)
     _note_end(request, pieces[0], usage)
-    answer = form.whole(pieces, usage)
+    answer = dress.whole(pieces, usage)
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
@@ -100,7 +118,7 @@ async def _events(
     fields: GenerationFields,
     texts: Sequence[AsyncGenerator[Piece, None]],
     prompt_tokens: int,
-    form: Form,
+    dress: Dress,
 ) -> AsyncGenerator[Answer, None]:
     latest: dict[int, Piece] = {}
     async with aclosing(merge(texts)) as pieces:
@@ -108,10 +126,10 @@ async def _events(
             is_first = index not in latest
             latest[index] = piece
             usage = _usage(prompt_tokens, latest.values())
-            yield form.event(index, piece, is_first, usage if fields.continuous_usage else None)
+            yield dress.event(index, piece, is_first, usage if fields.continuous_usage else None)
     _note_end(request, piece, usage)
     if fields.include_usage:
-        yield form.closing(usage)
+        yield dress.closing(usage)
 
 
 def _usage(prompt_tokens: int, latest: Iterable[Piece]) -> Usage:

@@ -15,12 +15,23 @@ from llm_engine.server.streams import Delivery, Streams
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """A function that the model wants to have called; `index` counts those of one message."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
 class Piece:
     """Text that is certain, with the tokens produced until then.
 
     finish_reason  set on the last piece, and there always
     cached_tokens  how many of the prompt's tokens the prefix cache held
     logprobs       of the tokens that begin in this text, where the request asks for them
+    calls          functions to call, taken out of the text
     """
 
     text: str
@@ -28,6 +39,7 @@ class Piece:
     finish_reason: AnswerReason | None
     cached_tokens: int = 0
     logprobs: tuple[WordLogprob, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
 
 
 async def generate(
@@ -102,11 +114,15 @@ async def collect(pieces: AsyncGenerator[Piece, None]) -> Piece:
     """Return the whole text as one piece."""
     texts: list[str] = []
     logprobs: list[WordLogprob] = []
-    async for piece in pieces:
-        texts.append(piece.text)
-        logprobs += piece.logprobs
-        if piece.finish_reason is not None:
-            return replace(piece, text="".join(texts), logprobs=tuple(logprobs))
+    calls: list[ToolCall] = []
+    async with aclosing(pieces):
+        async for piece in pieces:
+            texts.append(piece.text)
+            logprobs += piece.logprobs
+            calls += piece.calls
+            if piece.finish_reason is not None:
+                text = "".join(texts)
+                return replace(piece, text=text, logprobs=tuple(logprobs), calls=tuple(calls))
     raise AssertionError("generate() ends with a finish reason")
 
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from llm_engine.engine.messages import GenerationRequest
 from llm_engine.server.errors import ApiError
 from llm_engine.server.fields.generation import GenerationFields
 from llm_engine.server.fields.messages import Message
+from llm_engine.server.fields.structured import Form
 from llm_engine.server.serving import Serving
 from llm_engine.tokenizer.chat_template import TemplateRejected
 
@@ -40,17 +41,16 @@ async def text_tokens(serving: Serving, text: str) -> list[int]:
     return await _run(len(text), lambda: serving.backend.tokenizer.encode(text))
 
 
-async def chat_tokens(serving: Serving, messages: Sequence[Message]) -> list[int]:
+async def chat_tokens(
+    serving: Serving, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
+) -> list[int]:
     """Return the tokens of a conversation; raises `ApiError` when the template refuses it."""
-    turns = [
-        {"role": message.role, "content": message.text}
-        | ({} if message.name is None else {"name": message.name})
-        for message in messages
-    ]
+    turns = [message.turn() for message in messages]
     characters = sum(len(turn["content"]) for turn in turns)
     tokenizer = serving.backend.tokenizer
+    options = {"tools": tools} if tools else {}
     try:
-        return await _run(characters, lambda: tokenizer.apply_chat_template(turns))
+        return await _run(characters, lambda: tokenizer.apply_chat_template(turns, **options))
     except TemplateRejected as error:
         raise ApiError(400, str(error), param="messages", code="template_rejected") from None
 
@@ -69,11 +69,12 @@ def check_token_ids(serving: Serving, token_ids: Sequence[int], param: str) -> N
 
 
 def engine_requests(
-    serving: Serving, fields: GenerationFields, prompt: Sequence[int], param: str
+    serving: Serving, fields: GenerationFields, prompt: Sequence[int], param: str, form: Form | None
 ) -> list[GenerationRequest]:
     """Return a request for the engine for each text wanted; nothing is ever cut to make it fit.
 
     param  the field that the prompt came from
+    form   what the texts must follow
     """
     check_token_ids(serving, fields.stop_token_ids or (), "stop_token_ids")
     check_token_ids(serving, [token for token, _ in fields.biases], "logit_bias")
@@ -89,8 +90,9 @@ def engine_requests(
         )
         raise ApiError(400, message, param=param, code="context_length_exceeded")
     limit = room if wanted is None else wanted
+    grammar = None if form is None else form.grammar
     return [
-        GenerationRequest(uuid.uuid4().hex, tuple(prompt), fields.sampling(limit, choice))
+        GenerationRequest(uuid.uuid4().hex, tuple(prompt), fields.sampling(limit, choice, grammar))
         for choice in range(fields.choices)
     ]
 

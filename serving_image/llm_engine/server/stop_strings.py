@@ -8,12 +8,16 @@ class StopStrings:
 
     Text that may turn out to be the beginning of a stop string is held back until it is clear.
     The stop string itself is never part of the output.
+
+    found      whether a stop string has come
+    remainder  what followed it in the piece that brought it
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
         self.found = False
+        self.remainder = ""
 
     def push(self, piece: str) -> str:
         """Return the text that is now certain; after a stop string was found, nothing more."""
@@ -26,7 +30,10 @@ class StopStrings:
         if starts:
             self.found = True
             self._held = ""
-            return text[: min(starts)]
+            start = min(starts)
+            stop = max((s for s in self._stops if text.startswith(s, start)), key=len)
+            self.remainder = text[start + len(stop) :]
+            return text[:start]
         certain = len(text) - max(_overlap(text, stop) for stop in self._stops)
         self._held = text[certain:]
         return text[:certain]

@@ -31,6 +31,7 @@ class ByteTokenizer:
 
     eos_tokens = frozenset({END_TOKEN})
     has_chat_template = True
+    chat_template = None
 
     @property
     def vocabulary(self) -> int:

@@ -49,6 +49,7 @@ class ChatTemplate:
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = _strftime_now
         self._special_words = dict(special_words)
+        self.source = source
         try:
             self._template = environment.from_string(source)
         except (jinja2.TemplateError, RecursionError) as error:

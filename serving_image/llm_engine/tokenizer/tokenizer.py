@@ -52,6 +52,11 @@ class Tokenizer:
         return self._template is not None
 
     @property
+    def chat_template(self) -> str | None:
+        """The source of the chat template that the model brought."""
+        return None if self._template is None else self._template.source
+
+    @property
     def vocabulary(self) -> int:
         """Count ids, special ones included."""
         return self._tokenizer.get_vocab_size(with_added_tokens=True)
@@ -94,13 +99,14 @@ class Tokenizer:
     ) -> list[int]:
         """Render messages and encode the result; raise TemplateRejected if the template does.
 
-        Special words that the template writes become special tokens. Those in the messages are
-        marked by a character which the messages do not use, so that they stay text.
+        Special words that the template writes become special tokens. Those in the messages and in
+        the options are marked by a character which they do not use, so that they stay text.
         """
         if self._template is None:
             raise TemplateRejected("this model has no chat template; use completions instead")
-        marker = _unused_character(messages)
+        marker = _unused_character([*messages, options])
         marked = self._mark(messages, marker)
+        options = self._mark(options, marker)
         text = self._template.render(marked, add_generation_prompt=add_generation_prompt, **options)
         if marker not in text:
             with self._lock:

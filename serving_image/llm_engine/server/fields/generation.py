@@ -115,10 +115,11 @@ class GenerationFields(StructuredFields):
         """Pairs of a token and what is added to its logit."""
         return tuple((int(token), value) for token, value in (self.logit_bias or {}).items())
 
-    def sampling(self, max_tokens: int, choice: int) -> SamplingParameters:
+    def sampling(self, max_tokens: int, choice: int, grammar: str | None) -> SamplingParameters:
         """Return the parameters for the engine; what is not given takes the engine's default.
 
-        choice  which of the n texts: each has a seed of its own, the first one the caller's
+        choice   which of the n texts: each has a seed of its own, the first one the caller's
+        grammar  what the text must follow
         """
         given = {
             "temperature": self.temperature,
@@ -132,7 +133,7 @@ class GenerationFields(StructuredFields):
             "frequency_penalty": self.frequency_penalty,
             "repetition_penalty": self.repetition_penalty,
             "top_logprobs": self.wanted_logprobs,
-            "grammar": None if self.form is None else self.form.grammar,
+            "grammar": grammar,
         }
         return SamplingParameters(
             max_tokens=max_tokens,

@@ -14,12 +14,9 @@ UNSUPPORTED: Final[Mapping[str, tuple[JsonValue, ...]]] = {
     "functions": (None, []),
     "guided_grammar": (None,),
     "modalities": (None, ["text"]),
-    "parallel_tool_calls": (None, True, False),
     "prediction": (None,),
     "reasoning_effort": (None,),
     "suffix": (None, ""),
-    "tool_choice": (None, "none", "auto"),
-    "tools": (None, []),
     "verbosity": (None,),
     "web_search_options": (None,),
 }

@@ -1,12 +1,15 @@
 """The bodies of the requests, one model per route."""
 
-from typing import Self
+from typing import Final, Self
 
 from pydantic import Field, model_validator
 
 from llm_engine.server.fields.generation import MOST_TOP_LOGPROBS, GenerationFields
 from llm_engine.server.fields.messages import Message
 from llm_engine.server.fields.model import RequestModel, refused
+from llm_engine.server.fields.tools import Tool, ToolChoice, check_tools
+
+MOST_TOOLS: Final = 128
 
 
 class CompletionRequest(GenerationFields):
@@ -42,6 +45,16 @@ class ChatCompletionRequest(GenerationFields):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MOST_TOP_LOGPROBS)
+    tools: list[Tool] | None = Field(default=None, max_length=MOST_TOOLS)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+
+    @model_validator(mode="after")
+    def _check_tools(self) -> Self:
+        check_tools(self.tools or (), self.tool_choice)
+        if self.tools and self.tool_choice != "none" and self.form is not None:
+            raise refused(self.form.field, f"{self.form.field} cannot go together with tools")
+        return self
 
     @model_validator(mode="after")
     def _check_logprobs(self) -> Self:

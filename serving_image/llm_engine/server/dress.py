@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from llm_engine.server.answers import (
     Answer,
+    AnswerToolCall,
+    CalledFunction,
     ChatChoice,
     ChatChunk,
     ChatChunkChoice,
@@ -15,16 +17,17 @@ from llm_engine.server.answers import (
     ChatMessage,
     ChatToken,
     ChatWord,
+    ChunkToolCall,
     Completion,
     CompletionChoice,
     CompletionLogprobs,
     Usage,
 )
-from llm_engine.server.generation import Piece
+from llm_engine.server.generation import Piece, ToolCall
 from llm_engine.server.logprobs import Word, WordLogprob
 
 
-class Form(Protocol):
+class Dress(Protocol):
     """The dress of one answer. All its bodies carry the same id and time."""
 
     def whole(self, pieces: Sequence[Piece], usage: Usage) -> Answer:
@@ -38,7 +41,7 @@ class Form(Protocol):
 
 
 @dataclass(frozen=True)
-class CompletionForm:
+class CompletionDress:
     """`/v1/completions`.
 
     with_logprobs  whether the caller asked for log-probabilities
@@ -77,7 +80,7 @@ class CompletionForm:
 
 
 @dataclass(frozen=True)
-class ChatForm:
+class ChatDress:
     """`/v1/chat/completions`.
 
     with_logprobs  whether the caller asked for log-probabilities
@@ -93,7 +96,7 @@ class ChatForm:
         choices = [
             ChatChoice(
                 index=index,
-                message=ChatMessage(content=piece.text),
+                message=_message(piece),
                 logprobs=self._logprobs(piece),
                 finish_reason=piece.finish_reason,
             )
@@ -107,7 +110,7 @@ class ChatForm:
         """Return a piece of a message; its first one says who speaks."""
         choice = ChatChunkChoice(
             index=index,
-            delta=ChatDelta(role="assistant" if is_first else None, content=piece.text),
+            delta=_delta(piece, is_first),
             logprobs=self._logprobs(piece),
             finish_reason=piece.finish_reason,
         )
@@ -126,6 +129,27 @@ class ChatForm:
         if not self.with_logprobs:
             return None
         return ChatLogprobs(content=[_chat_token(logprob) for logprob in piece.logprobs])
+
+
+def _message(piece: Piece) -> ChatMessage:
+    if not piece.calls:
+        return ChatMessage(content=piece.text)
+    calls = [AnswerToolCall(id=call.id, function=_function(call)) for call in piece.calls]
+    return ChatMessage(content=piece.text or None, tool_calls=calls)
+
+
+def _delta(piece: Piece, is_first: bool) -> ChatDelta:
+    calls = [
+        ChunkToolCall(index=call.index, id=call.id, function=_function(call))
+        for call in piece.calls
+    ]
+    content = piece.text or (None if calls else "")
+    role: Literal["assistant"] | None = "assistant" if is_first else None
+    return ChatDelta(role=role, content=content, tool_calls=calls or None)
+
+
+def _function(call: ToolCall) -> CalledFunction:
+    return CalledFunction(name=call.name, arguments=call.arguments)
 
 
 def _completion_logprobs(logprobs: Sequence[WordLogprob]) -> CompletionLogprobs:

@@ -1,0 +1,1 @@
+"""Function calls: which format a model speaks, and how its text becomes calls."""
