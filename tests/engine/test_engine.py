@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.tiny_models import CONTEXT_TOKENS
 from llm_engine.engine import (
     Engine,
     EngineStopped,
@@ -16,7 +17,7 @@ from llm_engine.engine import (
     StepRecord,
     TokenEvent,
 )
-from tests.engine.tiny_llama import CONTEXT_TOKENS, Answers, an_engine, greedy, prompts_of
+from tests.engine.tiny_llama import Answers, an_engine, greedy, prompts_of
 
 
 @pytest.fixture

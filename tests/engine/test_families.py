@@ -1,40 +1,127 @@
-"""Every family of models: transformers' tokens and exactly its count of weights."""
+"""Every family of models: the tokens of transformers, and exactly its count of weights."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks.parity import CONDITIONS, DTYPES, Reference, answer, judge, make_reference
+from benchmarks.tiny_models import FAMILIES, family_model, save_model
 from llm_engine.contract.quantization import Quantization
 from tests.engine.test_parity_tiny import running
-from tests.engine.tiny_families import FAMILIES, save_family
-from tests.engine.tiny_llama import an_engine, answer, greedy, prompts_of
+from tests.engine.tiny_llama import an_engine, prompts_of
 
-PROMPTS = prompts_of(5, 40, 17, 70)
-NEW_TOKENS = 24
+NEW_TOKENS = 16
 
 
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reference]:
+    return cache(lambda family: make_reference(family, tmp_path_factory.mktemp(family)))
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_gives_the_tokens_of_transformers(tmp_path: Path, family: str) -> None:
-    model = save_family(family, tmp_path)
+def test_tokens_are_those_of_transformers(
+    reference: Callable[[str], Reference], family: str, dtype: str, condition: str
+) -> None:
+    verdict = judge(reference(family), dtype, CONDITIONS[condition])
+    assert verdict.happened
+    assert verdict.right == verdict.tokens
+    assert verdict.equal_texts >= verdict.decided_texts >= 1
+    assert verdict.ties < verdict.tokens / 2
+    if dtype == "float32":
+        assert verdict.equal_texts == verdict.texts
+
+
+LONGROPE: dict[str, Any] = {
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 1e4,
+        "short_factor": [1.0, 1.1],
+        "long_factor": [2.0, 5.0],
+    },
+    "original_max_position_embeddings": 96,
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        pytest.param("gemma2", {"tie_word_embeddings": True}, id="gemma2 as published, tied"),
+        pytest.param("gemma3_text", {"sliding_window_pattern": 6, "num_hidden_layers": 7},
+                     id="gemma3 with five windowed layers to one"),
+        pytest.param("mixtral", {"sliding_window": 20}, id="experts chosen by chance, and windows"),
+        pytest.param("qwen3_moe", {"norm_topk_prob": False, "decoder_sparse_step": 2},
+                     id="experts in every second layer, weights that do not sum to 1"),
+        pytest.param("qwen2", {"use_sliding_window": False}, id="qwen2 without windows"),
+        pytest.param("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0,
+                                                   "rope_theta": 1e4}}, id="dynamic rope"),
+        pytest.param("phi3", {**LONGROPE, "original_max_position_embeddings": 128},
+                     id="longrope within the original context"),
+    ],
+)  # fmt: skip
+def test_variants_of_a_family(tmp_path: Path, family: str, changes: dict[str, Any]) -> None:
+    model = family_model(family, **changes)
+    save_model(model, tmp_path)
+    prompts = prompts_of(5, 40, 70)
     with running(an_engine(tmp_path, step_tokens=17)) as engine:
-        answers = answer(engine, PROMPTS, greedy(NEW_TOKENS))
+        answers = answer(engine, prompts, NEW_TOKENS)
         assert engine.shape.parameters == sum(p.numel() for p in model.parameters())
-    for prompt, tokens in zip(PROMPTS, answers, strict=True):
-        # One pass over prompt and answer: each token must be the likeliest after those before it.
-        with torch.inference_mode():
-            logits = model(torch.tensor([prompt + tokens])).logits[0]
-        assert logits[len(prompt) - 1 : -1].argmax(dim=-1).tolist() == tokens
+    for prompt, tokens in zip(prompts, answers, strict=True):
+        assert likeliest(model, prompt, tokens) == tokens
+
+
+def test_longrope_uses_the_long_factors_for_every_text_of_a_long_context(tmp_path: Path) -> None:
+    model = family_model("phi3", **LONGROPE)
+    save_model(model, tmp_path)
+    # transformers changes to the long factors at the 97th token, and keeps older keys as they are:
+    # a text that is longer from the start is what both compute alike.
+    (prompt,) = prompts_of(100)
+    with running(an_engine(tmp_path)) as engine:
+        (tokens,) = answer(engine, [prompt], NEW_TOKENS)
+    assert likeliest(model, prompt, tokens) == tokens
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("quantization", list(Quantization))
 def test_bytes_in_memory_are_those_of_the_contract(
-    tmp_path: Path, family: str, quantization: Quantization
+    reference: Callable[[str], Reference], family: str, quantization: Quantization
 ) -> None:
-    save_family(family, tmp_path)
-    for dtype, itemsize in (("float32", 4), ("bfloat16", 2)):
-        engine = an_engine(tmp_path, dtype=dtype, quantization=quantization)
+    folder = reference(family).folder
+    for dtype in DTYPES:
+        engine = an_engine(folder, dtype=dtype, quantization=quantization)
         runner: Any = engine._runner
+        itemsize = getattr(torch, dtype).itemsize
         assert runner.weight_bytes == engine.shape.weight_bytes(quantization, itemsize)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_count_of_weights_is_that_of_transformers(
+    reference: Callable[[str], Reference], family: str
+) -> None:
+    found = reference(family)
+    shape = an_engine(found.folder).shape
+    assert shape.parameters == sum(weight.numel() for weight in found.exact.parameters())
+
+
+@pytest.mark.parametrize(("family", "chosen"), [("llama", 1.0), ("mixtral", 2 / 5)])
+def test_a_token_meets_only_the_experts_it_chooses(
+    reference: Callable[[str], Reference], family: str, chosen: float
+) -> None:
+    found = reference(family)
+    weights = dict(found.exact.named_parameters())
+    experts = sum(weight.numel() for name, weight in weights.items() if ".experts." in name)
+    shape = an_engine(found.folder).shape
+    assert shape.active_parameters == shape.parameters - round(experts * (1 - chosen))
+
+
+def likeliest(model: Any, prompt: list[int], tokens: list[int]) -> list[int]:
+    """Return transformers' likeliest token at each place of the answer, in one pass."""
+    with torch.inference_mode():
+        logits = model(torch.tensor([prompt + tokens])).logits[0]
+    found: list[int] = logits[len(prompt) - 1 : -1].argmax(dim=-1).tolist()
+    return found

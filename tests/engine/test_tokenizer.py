@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import lists, sampled_from, text
 
+from benchmarks.tiny_models import byte_tokenizer
 from llm_engine.contract.inspection import ModelRefused
 from llm_engine.tokenizer.chat_template import MOST_CHARACTERS, ChatTemplate, TemplateRejected
 from llm_engine.tokenizer.detokenizer import Detokenizer
 from llm_engine.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from llm_engine.weights.checkpoint import open_checkpoint
-from tests.engine.tiny_llama import byte_tokenizer
 
 TEMPLATE = (
     "{% for m in messages %}<|user|>{{ m['role'] }}: {{ m['content'] | trim }}<|end|>{% endfor %}"

@@ -6,7 +6,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from tests.engine.tiny_llama import byte_tokenizer
+from benchmarks.tiny_models import byte_tokenizer
 
 _NAMES = {
     "model.embed_tokens": "token_embd",

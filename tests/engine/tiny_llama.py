@@ -2,35 +2,20 @@
 
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from benchmarks.tiny_models import SHAPE, byte_tokenizer
 from llm_engine.contract.quantization import Quantization
 from llm_engine.engine import Engine, GenerationRequest, SamplingParameters, TokenEvent
 from llm_engine.engine.loading import LoadOptions, load
 from llm_engine.scheduling.plan import Limits
 
-CONTEXT_TOKENS = 128
 BLOCK_TOKENS = 8
-SHAPE: Mapping[str, Any] = {
-    "vocab_size": 260,
-    "hidden_size": 48,
-    "intermediate_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": CONTEXT_TOKENS,
-    "eos_token_id": 259,
-    "tie_word_embeddings": True,
-    # Wide enough that two tokens are seldom equally likely.
-    "initializer_range": 0.3,
-}
 
 
 def reference_model(**changes: Any) -> Any:
@@ -55,15 +40,6 @@ def save_tiny_llama(folder: Path, **changes: Any) -> Any:
         model.save_pretrained(folder)
     byte_tokenizer().save(str(folder / "tokenizer.json"))
     return model
-
-
-def byte_tokenizer() -> Tokenizer:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|begin|>", "<|user|>", "<|pad|>", "<|end|>"])
-    return tokenizer
 
 
 def an_engine(
