@@ -3,9 +3,9 @@
     python serving_image/benchmarks/parity.py [--device cuda] [--families llama,gemma2]
 
 A token is right if it is the likeliest of transformers' model of the same dtype after the engine's
-own tokens before it: right throughout means equal texts. In bf16 transformers itself differs from
-its fp32 model by some error; likeliest tokens nearer to each other than twice the largest such
-error are a tie, and either will do.
+own tokens before it: right throughout means equal texts, and a cell counts those. In bf16
+transformers itself differs from its fp32 model by some error; likeliest tokens nearer to each other
+than twice the largest such error are a tie, and either will do.
 """
 
 import argparse
@@ -247,9 +247,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _cell(verdict: Verdict) -> str:
     ties = f", {verdict.ties} ties" if verdict.ties else ""
+    wrong = f", {verdict.tokens - verdict.right} wrong" if verdict.right < verdict.tokens else ""
     words = "" if verdict.happened else ", did not happen"
-    equal = f"{verdict.equal_texts}/{verdict.texts} texts equal"
-    return f"{verdict.right}/{verdict.tokens}{ties}; {equal}{words}"
+    return f"{verdict.equal_texts}/{verdict.texts}{ties}{wrong}{words}"
 
 
 if __name__ == "__main__":
