@@ -11,7 +11,7 @@ from llm_engine.sampling.parameters import SamplingParameters
 from llm_engine.server.lifecycle import Lifecycle
 from llm_engine.server.log_lines import start_logging
 from llm_engine.server.metrics import Metrics
-from llm_engine.server.streams import STALLED_AFTER_S, Streams
+from llm_engine.server.streams import STALLED_AFTER_S, Room, Streams
 from tests.server.served import Served, until
 
 
@@ -89,7 +89,7 @@ async def test_an_engine_that_computes_nothing_for_30_s_counts_as_hung(served: S
     engine = served.engine
     metrics = Metrics("fake", engine, Lifecycle(0.0))
     loop = asyncio.get_running_loop()
-    streams = Streams(engine, metrics, loop, max_open=9, clock=lambda: now_s)
+    streams = Streams(engine, metrics, loop, Room(9, 99), clock=lambda: now_s)
     assert streams.why_stalled() is None
 
     now_s += 10 * STALLED_AFTER_S

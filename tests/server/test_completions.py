@@ -201,3 +201,17 @@ async def test_ending_all_requests_tells_their_readers(served: Served) -> None:
     assert (await whole).status_code == 503
     assert events((await stream).text)[-1]["error"]["code"] == "aborted"
     served.engine.hold.set()
+
+
+async def test_prompts_of_too_many_tokens_at_once_get_429_with_the_numbers(served: Served) -> None:
+    served.engine.hold.clear()
+    room = 5 * 4 * 256  # five times the KV cache
+    filling = [asyncio.create_task(served.complete(prompt=[1] * 240)) for _ in range(room // 240)]
+    await until(lambda: served.service.streams.open_requests == len(filling))
+    refused = await served.complete(prompt=[1] * 240)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+    message = refused.json()["error"]["message"]
+    assert f"{240 * len(filling)} prompt tokens" in message
+    assert f"limit {room}" in message
+    served.engine.hold.set()
+    assert {answer.status_code for answer in await asyncio.gather(*filling)} == {200}

@@ -9,7 +9,7 @@ from tests.server.served import Served, events, until
 
 
 class Client:
-    """Speaks ASGI, and leaves when told to; takes `pause_s` to read each message."""
+    """Speaks ASGI, and leaves when told to; takes `pause_s` to read each piece of the body."""
 
     def __init__(
         self, served: Served, stream: bool, pause_s: float = 0.0, cut_body: bool = False
@@ -33,7 +33,7 @@ class Client:
         )
 
     async def _take(self, message: Message) -> None:
-        await asyncio.sleep(self._pause_s)
+        await asyncio.sleep(self._pause_s if message.get("body") else 0)
         self.got.append(message)
         if message.get("body"):
             self.first_text.set()
@@ -98,3 +98,15 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_asks_nothing(serve
     client.leave()
     await client.answering
     assert served.engine.seen == []
+
+
+async def test_a_reader_that_leaves_too_much_unread_loses_its_request(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_engine.server.streams.MOST_UNREAD_TOKENS", 50)
+    stuck = Client(served, stream=True, pause_s=3600)
+    await until(lambda: bool(served.engine.aborted))
+    await until(lambda: served.service.streams.open_requests == 0)
+    assert served.engine.stats().kv_usage == 0
+    stuck.leave()
+    await stuck.answering

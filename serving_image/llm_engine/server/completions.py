@@ -69,7 +69,7 @@ def _texts(
     serving: Serving, fields: GenerationFields, asked: Sequence[GenerationRequest]
 ) -> list[AsyncGenerator[Piece, None]]:
     """Return a text for each request; nothing is asked of the engine before it is read."""
-    serving.streams.check_room(len(asked))
+    serving.streams.check_room(asked)
     tokenizer = serving.backend.tokenizer
     return [generate(serving.streams, tokenizer, one, fields.stops) for one in asked]
 

@@ -59,6 +59,12 @@ def not_ready(phase: str) -> ApiError:
     return ApiError(503, message, code="model_loading", retry_after_s=5)
 
 
+def crowded(connections: int) -> ApiError:
+    """Return the refusal of a request on a connection too many."""
+    message = f"more than {connections} connections are open here; try again, or another replica"
+    return ApiError(503, message, code="too_many_connections", retry_after_s=1, close=True)
+
+
 def draining() -> ApiError:
     """Return the refusal of a request that came while the server finishes its last ones."""
     message = "the server is shutting down and takes no new requests; send it to another replica"

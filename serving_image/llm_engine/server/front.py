@@ -27,6 +27,7 @@ class Front:
     in_flight    requests that the API is answering
     idle         set while there are none
     why_stalled  tells why the engine makes no progress, or None while it does or is idle
+    check_room   raises `ApiError` when no more requests can be taken in at all
     """
 
     def __init__(self, lifecycle: Lifecycle) -> None:
@@ -36,6 +37,7 @@ class Front:
         self.idle = asyncio.Event()
         self.idle.set()
         self.why_stalled: Callable[[], str | None] = lambda: None
+        self.check_room: Callable[[], None] = lambda: None
         self._probes: dict[str, Callable[[], tuple[int, object]]] = {
             "/livez": self._live,
             "/health": self._healthy,
@@ -51,11 +53,15 @@ class Front:
         if probe is not None and scope["method"] in ("GET", "HEAD"):
             status, report = probe()
             await _respond(send, status, json.dumps(report).encode())
-        elif self.api is not None:
-            await self._pass_on(self.api, scope, receive, send)
-        else:
-            error = not_ready(self._lifecycle.phase)
+            return
+        try:
+            self.check_room()
+            if self.api is None:
+                raise not_ready(self._lifecycle.phase)
+        except ApiError as error:
             await _respond(send, error.status, error.body(), error)
+        else:
+            await self._pass_on(self.api, scope, receive, send)
 
     async def _pass_on(
         self, api: Application, scope: Message, receive: Receive, send: Send

@@ -100,7 +100,10 @@ def _raise_failure(reason: FinishReason | None) -> None:
     if reason == "error":
         raise ApiError(500, "the engine failed on this request; its log says why")
     if reason == "abort":
-        message = "the server is shutting down and ended this request before it was done"
+        message = (
+            "the server ended this request before it was done: it shuts down, or the client left "
+            "too much unread"
+        )
         raise ApiError(503, message, code="aborted", retry_after_s=1)
 
 

@@ -11,27 +11,28 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvicorn
 
 from llm_engine.contract.arguments import ServeArguments
+from llm_engine.server.connections import KEEP_ALIVE_S, SWEEP_S, Connections
 from llm_engine.server.front import Front
 from llm_engine.server.lifecycle import Lifecycle
 from llm_engine.server.threads import on_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from llm_engine.contract.inspection import Failure
     from llm_engine.server.backend import Backend
+    from llm_engine.server.connections import Connection
     from llm_engine.server.service import Service
 
 logger = logging.getLogger(__name__)
 
 CLOSE_S: Final = 5
 """Seconds that connections get to close once the drain is over."""
-
-KEEP_ALIVE_S: Final = 75
-"""Longer than clients keep an idle connection, so that it is they who close it."""
 
 
 class LoadFailed(Exception):
@@ -136,12 +137,18 @@ class _Process:
             timeout_graceful_shutdown=CLOSE_S,
         )
         http = _Http(config)
+        # uvicorn's protocols have what `Connections` asks for, and do not say so.
+        opened = cast("Collection[Connection]", http.server_state.connections)
+        connections = Connections(lambda: opened, self._loop.time)
+        self._front.check_room = connections.check_room
         serving = asyncio.create_task(http.serve(sockets=[listener]))
+        sweeping = asyncio.create_task(_sweep(connections))
         host, port = listener.getsockname()[:2]
         logger.info("listening on %s port %d; loading %s", host, port, self._arguments.model)
         try:
             await self._live()
         finally:
+            sweeping.cancel()
             http.should_exit = True
             await serving
 
@@ -236,6 +243,14 @@ class _Process:
     def _ask_to_stop(self) -> None:
         self._lifecycle.draining = True
         self._stop_asked.set()
+
+
+async def _sweep(connections: Connections) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        closed = connections.sweep()
+        if closed:
+            logger.warning("closed %d connections whose clients did not move", closed)
 
 
 def _import_api() -> None:

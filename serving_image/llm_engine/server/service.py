@@ -14,11 +14,12 @@ from llm_engine.server.generation import collect, generate
 from llm_engine.server.lifecycle import Lifecycle
 from llm_engine.server.metrics import Metrics
 from llm_engine.server.serving import Serving
-from llm_engine.server.streams import Streams
+from llm_engine.server.streams import Room, Streams
 
 FEWEST_WAITING: Final = 256
 WAITING_PER_RUNNING: Final = 4
-"""The queue: so many requests may wait, at least, and for each that can run.
+"""The queue: so many requests may wait, at least, and for each that can run; prompts may fill the
+KV cache as often again.
 
 No less than a gateway sends to one replica (256), so that it is the gateway that holds and refuses.
 """
@@ -40,11 +41,15 @@ class Service:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         concurrency = int(engine.stats().max_concurrency)
-        max_open = concurrency + max(FEWEST_WAITING, WAITING_PER_RUNNING * concurrency)
+        waiting = max(FEWEST_WAITING, WAITING_PER_RUNNING * concurrency)
+        room = Room(
+            requests=concurrency + waiting,
+            prompt_tokens=(1 + WAITING_PER_RUNNING) * concurrency * engine.max_context_tokens,
+        )
         self._engine = engine
         self._metrics = Metrics(served_name, engine, lifecycle)
         loop = asyncio.get_running_loop()
-        self.streams = Streams(engine, self._metrics, loop, max_open, clock)
+        self.streams = Streams(engine, self._metrics, loop, room, clock)
         self.app = create_app(
             Serving(
                 served_name=served_name,
@@ -71,7 +76,7 @@ class Service:
         self._engine.on_step = note
         self._engine.start()
         uncounted = Metrics("", self._engine, Lifecycle(0.0))
-        streams = Streams(self._engine, uncounted, loop, max_open=1)
+        streams = Streams(self._engine, uncounted, loop, Room(1, 1))
         request = GenerationRequest(
             request_id=uuid.uuid4().hex,
             prompt_tokens=(0,),

@@ -6,7 +6,7 @@ The one place where the two threads meet. Everything else of the server lives on
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -20,12 +20,26 @@ from llm_engine.server.metrics import Metrics
 STALLED_AFTER_S: Final = 30.0
 """Requests open and nothing computed for so long means that the engine hangs."""
 
-
 WAVE_TURNS: Final = 3
 """Turns of the event loop until the readers that a delivery wakes have sent their events."""
 
 MOST_REST_S: Final = 0.05
 """However long the loop was busy, news waits no longer than this."""
+
+
+MOST_UNREAD_TOKENS: Final = 8192
+"""A client that has left so many tokens unread loses its request: nobody is waiting for them."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What may be open at once, running and waiting; the rest is refused at the door.
+
+    prompt_tokens  of all open requests together; a request alone is never too large
+    """
+
+    requests: int
+    prompt_tokens: int
 
 
 @dataclass(frozen=True)
@@ -78,6 +92,11 @@ class Stream:
         self._new_logprobs += logprobs
         self._news.set()
 
+    @property
+    def unread_tokens(self) -> int:
+        """Count tokens that the reader has not taken."""
+        return len(self._new_tokens)
+
     def stop(self) -> None:
         """End the request as a success of its own: a stop string was found in its text."""
         self._owner.end(self, "stop")
@@ -99,9 +118,9 @@ class Stream:
 class Streams:
     """All requests that are open, and whether the engine moves.
 
-    loop      the event loop; every method but `deliver` and `step_done` runs on it
-    max_open  requests that may be open at once, running and waiting
-    clock     monotonic, in seconds
+    loop   the event loop; every method but `deliver` and `step_done` runs on it
+    room   what may be open at once
+    clock  monotonic, in seconds
     """
 
     def __init__(
@@ -109,16 +128,17 @@ class Streams:
         backend: Backend,
         metrics: Metrics,
         loop: asyncio.AbstractEventLoop,
-        max_open: int,
+        room: Room,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         self._backend = backend
         self._metrics = metrics
         self._loop = loop
-        self._max_open = max_open
+        self._room = room
         # Kept until the engine's last word about them, which brings their times.
         self._known: dict[str, Stream] = {}
+        self._prompt_tokens = 0  # of all these
         self._inbox: deque[tuple[float, TokenEvent]] = deque()
         self._wake_up_due = False
         self._next_wave_at_s = 0.0  # on the loop's own clock
@@ -126,7 +146,7 @@ class Streams:
 
     def open(self, request: GenerationRequest) -> Stream:
         """Submit a request; raises `ApiError` (429) when too many are open already."""
-        self.check_room(1)
+        self.check_room([request])
         now_s = self._clock()
         if not self._known:
             self._progress_s = now_s
@@ -136,13 +156,24 @@ class Streams:
             raise engine_stopped() from None
         stream = Stream(request, now_s, self)
         self._known[request.request_id] = stream
+        self._prompt_tokens += len(request.prompt_tokens)
         return stream
 
-    def check_room(self, requests: int) -> None:
-        """Raise `ApiError` (429) unless so many more requests may come in."""
-        if len(self._known) + requests > self._max_open:
-            message = f"{len(self._known)} requests are open (limit {self._max_open}); try again"
-            raise ApiError(429, message, code="rate_limit_exceeded", retry_after_s=1)
+    def check_room(self, requests: Sequence[GenerationRequest]) -> None:
+        """Raise `ApiError` (429) unless all these may come in."""
+        room, opened = self._room, len(self._known)
+        tokens = sum(len(request.prompt_tokens) for request in requests)
+        if opened + len(requests) > room.requests:
+            full = f"{opened} requests are open (limit {room.requests})"
+        elif opened and self._prompt_tokens + tokens > room.prompt_tokens:
+            full = (
+                f"{self._prompt_tokens} prompt tokens of {opened} requests are open (limit "
+                f"{room.prompt_tokens}, and this one has {tokens})"
+            )
+        else:
+            return
+        message = f"{full}; try again, or another replica"
+        raise ApiError(429, message, code="rate_limit_exceeded", retry_after_s=1)
 
     def end(self, stream: Stream, reason: FinishReason) -> None:
         """End a request from our side; one that has finished already stays as it is."""
@@ -204,8 +235,11 @@ class Streams:
             stream.cached_tokens = event.cached_tokens
             stream.finish_reason = event.finish_reason
             stream.push(event.token_ids, event.logprobs)
+            if stream.unread_tokens > MOST_UNREAD_TOKENS:
+                self.end(stream, "abort")
         if event.finish_reason is not None:
             del self._known[event.request_id]
+            self._prompt_tokens -= len(stream.request.prompt_tokens)
             self._metrics.request_finished(stream, event.times)
 
     def _time_tokens(self, stream: Stream, produced: int, at_s: float) -> None:
