@@ -11,6 +11,7 @@ import torch
 from benchmarks.parity import CONDITIONS, DTYPES, Reference, answer, judge, make_reference
 from benchmarks.tiny_models import FAMILIES, family_model, save_model
 from llm_engine.contract.quantization import Quantization
+from tests.engine.family_gguf import save_family_gguf
 from tests.engine.test_parity_tiny import running
 from tests.engine.tiny_llama import an_engine, prompts_of
 
@@ -125,3 +126,30 @@ def likeliest(model: Any, prompt: list[int], tokens: list[int]) -> list[int]:
         logits = model(torch.tensor([prompt + tokens])).logits[0]
     found: list[int] = logits[len(prompt) - 1 : -1].argmax(dim=-1).tolist()
     return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_gguf_gives_the_tokens_of_the_same_model_in_safetensors(
+    tmp_path: Path, family: str
+) -> None:
+    # Without what GGUF cannot say: windows of qwen2, dense layers between experts, other scales.
+    changes: dict[str, Any] = {}
+    if family.startswith("gemma"):
+        changes |= {"query_pre_attn_scalar": 8, "tie_word_embeddings": True}
+    if family in ("llama", "qwen3"):
+        changes["rope_parameters"] = {"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0}
+    if family in ("llama", "qwen2"):
+        changes |= {"attention_bias": False, "use_sliding_window": False}
+    if family == "gemma3_text":
+        changes |= {"sliding_window_pattern": 6, "num_hidden_layers": 7}
+    if family == "qwen3_moe":
+        changes["mlp_only_layers"] = []
+    model = family_model(family, **changes)
+    save_model(model, tmp_path / "folder")
+    save_family_gguf(family, tmp_path / "folder", model.config, tmp_path / "model.gguf")
+    prompts = prompts_of(5, 40, 70)
+    texts = []
+    for path in (tmp_path / "folder", tmp_path / "model.gguf"):
+        with running(an_engine(path, step_tokens=17)) as engine:
+            texts.append(answer(engine, prompts, NEW_TOKENS))
+    assert texts[0] == texts[1]

@@ -45,7 +45,7 @@ def save_gguf(model: Any, path: Path, kind: str = "F32", **changes: Any) -> None
             writer.add_uint32(key, value)
     writer.add_float32("llama.attention.layer_norm_rms_epsilon", config.rms_norm_eps)
     writer.add_float32("llama.rope.freq_base", config.rope_parameters["rope_theta"])
-    _add_vocabulary(writer)
+    add_vocabulary(writer)
     qtype = gguf.GGMLQuantizationType[kind]
     for name, weight in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
@@ -72,7 +72,7 @@ def save_gguf(model: Any, path: Path, kind: str = "F32", **changes: Any) -> None
     writer.close()
 
 
-def _add_vocabulary(writer: Any) -> None:
+def add_vocabulary(writer: Any) -> None:
     ids = byte_tokenizer().get_vocab(with_added_tokens=True)
     words = sorted(ids, key=lambda word: ids[word])
     writer.add_tokenizer_model("gpt2")
