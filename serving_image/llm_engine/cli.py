@@ -13,7 +13,9 @@ from llm_engine.server.lifecycle import Lifecycle, process_began_s
 if TYPE_CHECKING:
     from llm_engine.contract.inspection import Inspection
 
-_MODEL_HELP = "a folder with safetensors, a .gguf file, or hf://owner/name[@revision]"
+_MODEL_HELP = (
+    "a folder with safetensors, a .gguf file, hf://owner/name[@revision], or s3://bucket/folder"
+)
 
 
 def main() -> None:

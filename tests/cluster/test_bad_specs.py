@@ -10,7 +10,9 @@ from tests.cluster.kubectl import MODEL, create
 
 pytestmark = pytest.mark.cluster
 
-SOURCE_ALLOWED = "must be hf://owner/name, hf://owner/name@revision or pvc://claim/path"
+SOURCE_ALLOWED = (
+    "must be hf://owner/name, hf://owner/name@revision, s3://bucket/path or pvc://claim/path"
+)
 DURATION_ALLOWED = "must be a duration such as 500ms, 30s, 10m or 1h30m"
 MONEY_ALLOWED = "must be a decimal string such as '12.00'"
 QUANTITY_ALLOWED = "must be a quantity above 0, such as 16Gi, 500m or 2"
@@ -73,7 +75,7 @@ BAD_SPECS = {
     ),
     "a secret for a volume": bad(
         "spec.model.secretRef",
-        "may be set only where source is hf://",
+        "may be set only where source is hf:// or s3://",
         model=MODEL | {"secretRef": {"name": "hf-token"}},
     ),
     "a secret's name in capitals": bad(

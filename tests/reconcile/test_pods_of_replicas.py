@@ -74,6 +74,26 @@ def test_the_token_is_referred_to_and_never_read(build: Any) -> None:
     assert token["valueFrom"] == {"secretKeyRef": {"name": "hf", "key": "token"}}
 
 
+@pytest.mark.parametrize("build", [pod_of, inspect_pod_of])
+def test_keys_of_a_bucket_are_referred_to_and_never_read(build: Any) -> None:
+    pod = build(model={"source": "s3://models/tiny", "secretRef": {"name": "keys"}})
+    [container] = pod["containers"]
+    assert container["args"][1] == "s3://models/tiny"
+    env = {each["name"]: each for each in container["env"]}
+    assert env["LLM_ENGINE_CACHE"]["value"] == "/cache/models"
+    assert env["AWS_SECRET_ACCESS_KEY"]["valueFrom"] == {
+        "secretKeyRef": {"name": "keys", "key": "AWS_SECRET_ACCESS_KEY", "optional": False}
+    }
+    assert env["AWS_ENDPOINT_URL"]["valueFrom"]["secretKeyRef"]["optional"] is True
+    assert "HF_TOKEN" not in env
+
+
+def test_a_bucket_without_a_secret_is_read_unsigned() -> None:
+    env = pod_of(model={"source": "s3://models/tiny"})["containers"][0]["env"]
+    assert {"name": "AWS_SKIP_SIGNATURE", "value": "true"} in env
+    assert not any("valueFrom" in each for each in env if each["name"].startswith("AWS_"))
+
+
 @pytest.mark.parametrize(
     ("drain", "grace_s"),
     [pytest.param("60s", 75, id="a minute"), pytest.param("500ms", 16, id="half a second")],

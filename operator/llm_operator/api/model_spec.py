@@ -11,12 +11,14 @@ from llm_operator.api.wire import Wire
 
 _SEGMENT: Final = "[A-Za-z0-9][A-Za-z0-9._-]*"
 _HF: Final = f"hf://{_SEGMENT}(/{_SEGMENT})?(@{_SEGMENT}(/{_SEGMENT})*)?"
-# A segment never begins with a dot, so no path can climb out of its volume.
-_PVC: Final = f"pvc://{DNS_NAME}(/[A-Za-z0-9_][A-Za-z0-9._-]*)*"
+# A segment never begins with a dot, so no path can climb out of its volume or bucket.
+_PATH: Final = "(/[A-Za-z0-9_][A-Za-z0-9._-]*)*"
+_PVC: Final = f"pvc://{DNS_NAME}{_PATH}"
+_S3: Final = f"s3://{DNS_NAME}{_PATH}"
 
 MODEL_SOURCE: Final = Text(
-    form=f"^({_HF}|{_PVC})$",
-    allowed="hf://owner/name, hf://owner/name@revision or pvc://claim/path",
+    form=f"^({_HF}|{_PVC}|{_S3})$",
+    allowed="hf://owner/name, hf://owner/name@revision, s3://bucket/path or pvc://claim/path",
     at_most=512,
 )
 SERVED_NAME: Final = Text(
@@ -35,8 +37,8 @@ class SecretRef(Wire):
 
 
 _SECRET_RULE: Final = Rule(
-    "!has(self.secretRef) || self.source.startsWith('hf://')",
-    "may be set only where source is hf://: a volume needs no token",
+    "!has(self.secretRef) || !self.source.startsWith('pvc://')",
+    "may be set only where source is hf:// or s3://: a volume needs no token",
     field_path=".secretRef",
 )
 
@@ -48,7 +50,8 @@ class Model(Wire):
 
     source: Annotated[str, MODEL_SOURCE] = Field(
         description="Where the weights (safetensors or GGUF) are: hf://owner/name[@revision] on a"
-        " Hugging Face hub, or pvc://claim/path in a PersistentVolumeClaim of this namespace.",
+        " Hugging Face hub, s3://bucket/path in an S3-compatible store, or pvc://claim/path in a"
+        " PersistentVolumeClaim of this namespace.",
         examples=["pvc://models/smollm2-135m"],
     )
     served_name: Annotated[str, SERVED_NAME] | None = Field(
@@ -59,7 +62,9 @@ class Model(Wire):
     )
     secret_ref: SecretRef | None = Field(
         default=None,
-        description="Secret of this namespace whose key `token` opens a gated or private model.",
+        description="Secret of this namespace that opens the model: for hf:// its key `token`, for"
+        " s3:// its keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and where needed"
+        " AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL and AWS_ALLOW_HTTP.",
         examples=[{"name": "hf-token"}],
     )
     max_context_tokens: int | None = Field(
@@ -73,6 +78,6 @@ class Model(Wire):
 
     @model_validator(mode="after")
     def _secret_is_of_use(self) -> Self:
-        if self.secret_ref and not self.source.startswith("hf://"):
+        if self.secret_ref and self.source.startswith("pvc://"):
             raise ValueError(f"secretRef {_SECRET_RULE.allowed}")
         return self

@@ -161,7 +161,7 @@ def _check_once(path: Path, file: RemoteFile) -> None:
     if mark.exists() and blob.stat().st_size == file.size_bytes:
         return
     try:
-        check_sha256(blob, file.sha256)
+        check_sha256(blob, file.sha256, file.name)
     except ModelRefused:
         path.unlink(missing_ok=True)
         raise

@@ -4,6 +4,7 @@ What a hub and a bucket have in common; neither is known here.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,11 +33,13 @@ class RemoteFile:
 
     name    path below the model, with slashes
     sha256  of its content in hexadecimal, where the source knows it
+    etag    names this version of the file, where the source has such names
     """
 
     name: str
     size_bytes: int
     sha256: str | None = None
+    etag: str | None = None
 
 
 class Remote(Protocol):
@@ -123,15 +126,21 @@ def _fetch_beginning(remote: Remote, name: str, size: int, path: Path) -> None:
         file.truncate(max(size, len(content)))
 
 
-def check_sha256(path: Path, wanted: str) -> None:
-    """Refuse and delete a file whose content is not what its source promised."""
+def cache_folder() -> Path:
+    """Return where fetched models are kept: LLM_ENGINE_CACHE, else below the user's home."""
+    named = os.environ.get("LLM_ENGINE_CACHE")  # noqa: TID251 (as HF_HOME is read, at the edge)
+    return Path(named) if named else Path.home() / ".cache" / "llm-engine"
+
+
+def check_sha256(path: Path, wanted: str, name: str) -> None:
+    """Refuse and delete a file whose content is not what its source promised for `name`."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != wanted:
         path.unlink()
         raise ModelRefused(
             FailureReason.INVALID_MODEL,
-            f"{path.name} arrived with sha256 {found}, and its source promises {wanted}; it was "
+            f"{name} arrived with sha256 {found}, and its source promises {wanted}; it was "
             "deleted: try again, and check a proxy or mirror in between",
         )
 

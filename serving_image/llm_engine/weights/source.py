@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Final
 
 from llm_engine.contract.inspection import FailureReason, ModelRefused
-from llm_engine.weights import hub
+from llm_engine.weights import bucket, hub
 from llm_engine.weights.progress import OnProgress, log_progress
 from llm_engine.weights.remote import Remote, fetch_model, remote_headers
 
-_REMOTES: Final[dict[str, Callable[[str], Remote]]] = {hub.SCHEME: hub.HubModel.parse}
+_REMOTES: Final[dict[str, Callable[[str], Remote]]] = {
+    hub.SCHEME: hub.HubModel.parse,
+    bucket.SCHEME: bucket.BucketModel.parse,
+}
 
 
 def resolve_source(model: str, on_progress: OnProgress = log_progress) -> Path:
@@ -39,7 +42,7 @@ def _remote(model: str) -> Remote | None:
     if parse is None:
         raise ModelRefused(
             FailureReason.UNSUPPORTED_MODEL,
-            f"{model}: this engine reads {' and '.join(_REMOTES)}owner/name, a folder, or a "
+            f"{model}: this engine reads hf://owner/name, s3://bucket/folder, a folder, or a "
             ".gguf file",
         )
     return parse(model)
