@@ -182,7 +182,7 @@ def test_what_will_not_do_is_refused_by_name(
     ("model", "reason", "words"),
     [
         ("/nowhere/at/all", NOT_FOUND, "/nowhere/at/all does not exist"),
-        ("s3://bucket/model", UNSUPPORTED, "reads hf://"),
+        ("ftp://host/model", UNSUPPORTED, "reads hf://"),
         (__file__, INVALID, "is a .py file"),
     ],
 )
