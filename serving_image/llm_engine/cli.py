@@ -12,6 +12,7 @@ from llm_engine.server.lifecycle import Lifecycle, process_began_s
 
 if TYPE_CHECKING:
     from llm_engine.contract.inspection import Inspection
+    from llm_engine.weights.progress import Progress
 
 _MODEL_HELP = (
     "a folder with safetensors, a .gguf file, hf://owner/name[@revision], or s3://bucket/folder"
@@ -256,9 +257,14 @@ def _generate(options: argparse.Namespace) -> int:
     from llm_engine.engine.generation import generate
     from llm_engine.sampling.parameters import SamplingParameters
     from llm_engine.server.failure import EXIT_CODE, failure_of, say
+    from llm_engine.weights.source import resolve_source
 
     def say_phase(phase: str) -> None:
         print(f"llm-engine: {phase} ...", file=sys.stderr)
+
+    def say_progress(progress: "Progress") -> None:
+        end = "\n" if progress.percent == 100 or not sys.stderr.isatty() else "\r"
+        print(f"llm-engine: fetched {progress}", end=end, file=sys.stderr, flush=True)
 
     def write(text: str) -> None:
         print(text, end="", flush=True)
@@ -268,7 +274,7 @@ def _generate(options: argparse.Namespace) -> int:
     )
     try:
         engine = Engine.load(
-            options.model,
+            str(resolve_source(options.model, say_progress)),
             quantization=Quantization(options.quantization),
             device=options.device,
             attention=AttentionName(options.attention),

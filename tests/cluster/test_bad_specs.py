@@ -51,7 +51,8 @@ BAD_SPECS = {
     "a hub's name that climbs": with_source("hf://owner/../secret"),
     "a source with spaces": with_source("hf://owner/my model"),
     "a source with an emoji": with_source("hf://owner/llama🦙"),
-    "a source of another scheme": with_source("s3://bucket/model"),
+    "a source of another scheme": with_source("ftp://bucket/model"),
+    "a path out of a bucket": with_source("s3://bucket/../other"),
     "a source with a control character": bad(
         "spec.model.source", SOURCE_ALLOWED, model={"source": "hf://owner/name\u0007"}
     ),

@@ -31,10 +31,17 @@ class Progress:
 OnProgress: TypeAlias = Callable[[Progress], None]
 
 
-def log_progress(progress: Progress) -> None:
-    """Log every tenth percent."""
-    if progress.percent % LOGGED_PERCENT == 0:
-        log.info("fetched %s", progress)
+class ProgressLog:
+    """Logs whenever another tenth is here."""
+
+    def __init__(self) -> None:
+        self._logged_percent = 0
+
+    def __call__(self, progress: Progress) -> None:
+        """Log, if it is time."""
+        if progress.percent >= self._logged_percent + LOGGED_PERCENT:
+            self._logged_percent = progress.percent // LOGGED_PERCENT * LOGGED_PERCENT
+            log.info("fetched %s", progress)
 
 
 class Tally:

@@ -7,7 +7,7 @@ from typing import Final
 
 from llm_engine.contract.inspection import FailureReason, ModelRefused
 from llm_engine.weights import bucket, hub
-from llm_engine.weights.progress import OnProgress, log_progress
+from llm_engine.weights.progress import OnProgress, ProgressLog
 from llm_engine.weights.remote import Remote, fetch_model, remote_headers
 
 _REMOTES: Final[dict[str, Callable[[str], Remote]]] = {
@@ -16,10 +16,13 @@ _REMOTES: Final[dict[str, Callable[[str], Remote]]] = {
 }
 
 
-def resolve_source(model: str, on_progress: OnProgress = log_progress) -> Path:
-    """Return the folder or file that holds the whole model, fetching it where that is needed."""
+def resolve_source(model: str, on_progress: OnProgress | None = None) -> Path:
+    """Return the folder or file that holds the whole model, fetching it where that is needed.
+
+    on_progress  told each percent that comes; None: every tenth is logged
+    """
     remote = _remote(model)
-    return Path(model) if remote is None else fetch_model(remote, on_progress)
+    return Path(model) if remote is None else fetch_model(remote, on_progress or ProgressLog())
 
 
 @contextmanager
