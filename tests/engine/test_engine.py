@@ -17,6 +17,7 @@ from llm_engine.engine import (
     StepRecord,
     TokenEvent,
 )
+from llm_engine.sampling.sampled import StepResult
 from tests.engine.tiny_llama import Answers, an_engine, greedy, prompts_of
 
 
@@ -99,7 +100,7 @@ def test_a_failed_step_ends_its_requests_and_the_next_ones_are_served(
 ) -> None:
     run, failures = engine._runner.run, ["out of luck"]
 
-    def failing(*arguments: Any) -> list[int]:
+    def failing(*arguments: Any) -> StepResult:
         if failures:
             raise RuntimeError(failures.pop())
         return run(*arguments)
@@ -121,7 +122,7 @@ def test_a_failed_step_ends_its_requests_and_the_next_ones_are_served(
 def test_an_engine_that_fails_again_and_again_is_not_healthy(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(*_: Any) -> list[int]:
+    def failing(*_: Any) -> StepResult:
         raise RuntimeError("broken")
 
     monkeypatch.setattr(engine._runner, "run", failing)

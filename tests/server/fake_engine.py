@@ -208,5 +208,16 @@ class FakeEngine:
         logprobs = tuple(a_logprob(token, sampling.top_logprobs) for token in tokens)
         asked = sampling.top_logprobs is not None
         name = request.request.request_id
-        event = TokenEvent(name, tokens, reason, times, logprobs=logprobs if asked else ())
+        prompt_logprobs: tuple[TokenLogprob, ...] = ()
+        if request.output_tokens == 1 and sampling.prompt_logprobs is not None:
+            known = request.request.prompt_tokens[1:]
+            prompt_logprobs = tuple(a_logprob(one, sampling.prompt_logprobs) for one in known)
+        event = TokenEvent(
+            name,
+            tokens,
+            reason,
+            times,
+            logprobs=logprobs if asked else (),
+            prompt_logprobs=prompt_logprobs,
+        )
         request.on_event(event)

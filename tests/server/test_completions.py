@@ -133,7 +133,7 @@ async def test_sampling_reaches_the_engine(served: Served) -> None:
     await served.complete(**fields)
     sampling = vars(served.engine.seen[0].sampling)
     biases = ((5, -100.0), (7, 2.5))
-    unset = {"top_logprobs": None, "grammar": None}
+    unset = {"top_logprobs": None, "prompt_logprobs": None, "grammar": None}
     assert sampling == fields | unset | {"stop_token_ids": frozenset({9}), "logit_bias": biases}
 
 

@@ -64,3 +64,26 @@ async def test_tokens_of_a_stop_string_are_not_reported(served: Served) -> None:
     answer = (await served.complete(max_tokens=12, logprobs=1, stop="is ")).json()
     (choice,) = answer["choices"]
     assert (choice["text"], choice["logprobs"]["tokens"]) == ("Par", ["P", "a", "r"])
+
+
+async def test_an_echo_begins_with_the_prompt(served: Served) -> None:
+    answer = (await served.complete(prompt="hé", echo=True, n=2, max_tokens=5, stop="h")).json()
+    assert [choice["text"] for choice in answer["choices"]] == ["héParis"] * 2
+    assert served.engine.seen[0].sampling.prompt_logprobs is None
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_an_echo_with_logprobs_reports_the_prompt_too(served: Served, stream: bool) -> None:
+    fields = {"prompt": "abc", "echo": True, "logprobs": 1, "max_tokens": 1, "stream": stream}
+    response = await served.complete(**fields)
+    chunks = events(response.text)[:-1] if stream else [response.json()]
+    (choice,) = (choice for chunk in chunks for choice in chunk["choices"])
+    assert choice["text"] == "abcP"
+    assert choice["logprobs"] == {
+        "tokens": ["a", "b", "c", "P"],
+        "token_logprobs": [None, -0.5, -0.5, -0.5],
+        "top_logprobs": [None, {"b": -0.5}, {"c": -0.5}, {"P": -0.5}],
+        "text_offset": [0, 1, 2, 3],
+    }
+    assert served.engine.seen[0].sampling.prompt_logprobs == 1
+    assert not served.engine.seen[0].reads_prefixes

@@ -1,12 +1,13 @@
 """A request while the engine works on it: its caller, its chance, its times."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random, SystemRandom
 
 from llm_engine.engine.messages import FinishReason, GenerationRequest, RequestTimes, TokenEvent
-from llm_engine.sampling.choice import Choice
+from llm_engine.sampling.choice import Choice, Score
 from llm_engine.sampling.grammar import Matcher
+from llm_engine.sampling.sampled import TokenLogprob
 from llm_engine.scheduling.request import Request
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class ActiveRequest:
         self._end_tokens = own_ends | asked.sampling.stop_token_ids
         seed = asked.sampling.seed
         self._chance = Random(SystemRandom().getrandbits(64) if seed is None else seed)
+        self._prompt_logprobs: list[TokenLogprob] = []
+        self._scored_tokens = 0
         self._arrived_at_s = now_s
         self._scheduled_at_s: float | None = None
         self._first_token_at_s: float | None = None
@@ -58,6 +61,30 @@ class ActiveRequest:
             end_tokens=self._end_tokens,
             matcher=self._matcher,
         )
+
+    def score(self, order: int, count: int) -> Score | None:
+        """Return what to learn of the prompt when `count` tokens are computed, if anything.
+
+        order  which of the step's requests this one is
+        """
+        top = self._sampling.prompt_logprobs
+        first, last = self._scored_tokens + 1, self.request.computed_tokens + count
+        # The first token of a prompt follows nothing; preempted requests have some already.
+        positions = range(first, min(last + 1, self.request.prompt_tokens))
+        if top is None or not positions:
+            return None
+        tokens = self.request.tokens[positions.start : positions.stop]
+        return Score(order, positions, tokens, top)
+
+    def scored(self, logprobs: Sequence[TokenLogprob]) -> None:
+        """Take what a step told of the next tokens of the prompt."""
+        self._prompt_logprobs += logprobs
+        self._scored_tokens += len(logprobs)
+
+    def take_prompt_logprobs(self) -> tuple[TokenLogprob, ...]:
+        """Return what has been learned of the prompt, once."""
+        taken, self._prompt_logprobs = tuple(self._prompt_logprobs), []
+        return taken
 
     def scheduled(self, now_s: float) -> None:
         """Note the first step."""

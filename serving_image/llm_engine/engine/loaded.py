@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from llm_engine.contract.shape import ModelShape
-from llm_engine.sampling.choice import Choice
+from llm_engine.sampling.choice import Choice, Score
 from llm_engine.sampling.grammar import Grammars
-from llm_engine.sampling.sampled import Sampled
+from llm_engine.sampling.sampled import StepResult
 from llm_engine.scheduling.plan import Limits
 from llm_engine.scheduling.request import Request
 
@@ -33,11 +33,16 @@ class StepRunner(Protocol):
     def enter_thread(self) -> None:
         """Prepare the thread that will call `run`."""
 
-    def run(self, tokens: Mapping[Request, int], choices: Sequence[Choice]) -> list[Sampled]:
+    def run(
+        self,
+        tokens: Mapping[Request, int],
+        choices: Sequence[Choice],
+        scores: Sequence[Score] = (),
+    ) -> StepResult:
         """Compute these many tokens of each request.
 
-        choices  one for each request that catches up with its text in this step, in order;
-                 returns the next token of each of these
+        choices  one for each request that catches up with its text in this step, in order
+        scores   what else is wanted of the tokens computed
         """
 
 

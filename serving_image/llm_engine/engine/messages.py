@@ -64,6 +64,8 @@ class TokenEvent:
     error          what went wrong, only with the reason "error"
     logprobs       one for each of `token_ids`, where the request asks for them
     cached_tokens  how many of the prompt's tokens the prefix cache held when it was admitted
+    prompt_logprobs  of the prompt's tokens after the first, with the first event of a request
+                     that asks for them
     """
 
     request_id: str
@@ -73,6 +75,7 @@ class TokenEvent:
     error: str | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     cached_tokens: int = 0
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,23 @@
 """Run one planned step on the device: tokens to tensors, tensors to tokens."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import torch
+from torch import Tensor
 
 from llm_engine.attention.backend import AttentionBackend
 from llm_engine.attention.batch import GroupTables, StepBatch
 from llm_engine.attention.cache import KVCache
 from llm_engine.model.decoder import Decoder
-from llm_engine.sampling.choice import Choice
-from llm_engine.sampling.sampled import Sampled
+from llm_engine.sampling.choice import Choice, Score
+from llm_engine.sampling.logprobs import token_logprobs
+from llm_engine.sampling.sampled import StepResult, TokenLogprob
 from llm_engine.sampling.sampler import sample
 from llm_engine.scheduling.request import Request
+
+SCORED_ROWS: Final = 64
+"""Rows of a prompt whose logits are held at the same time: 40 MB for the largest vocabularies."""
 
 
 class Runner:
@@ -55,11 +61,16 @@ class Runner:
         torch.set_num_threads(self._threads)
 
     @torch.inference_mode()
-    def run(self, tokens: Mapping[Request, int], choices: Sequence[Choice]) -> list[Sampled]:
+    def run(
+        self,
+        tokens: Mapping[Request, int],
+        choices: Sequence[Choice],
+        scores: Sequence[Score] = (),
+    ) -> StepResult:
         """Compute these many tokens of each request.
 
-        choices  one for each request that catches up with its text in this step, in order;
-                 returns the next token of each of these
+        choices  one for each request that catches up with its text in this step, in order
+        scores   what else is wanted of the tokens computed
         """
         starts = [0]
         ids: list[int] = []
@@ -82,12 +93,33 @@ class Runner:
             ),
             block_tokens=self._cache.block_tokens,
         )
+        computed = [request.computed_tokens for request in tokens]
         device = self._decoder.device
-        logits = self._decoder.logits(
+        scored_rows = [
+            starts[score.order] + position - 1 - computed[score.order]
+            for score in scores
+            for position in score.positions
+        ]
+        hidden = self._decoder.hidden(
             torch.tensor(ids, device=device),
             torch.tensor(batch.positions(), device=device),
-            torch.tensor(sampled, dtype=torch.int64, device=device),
+            torch.tensor(sampled + scored_rows, dtype=torch.int64, device=device),
             self._attention,
             self._attention.plan(batch),
         )
-        return sample(logits, choices) if sampled else []
+        chosen = sample(self._decoder.project(hidden[: len(sampled)]), choices) if sampled else []
+        return StepResult(chosen, self._score(hidden[len(sampled) :], scores) if scores else ())
+
+    def _score(self, hidden: Tensor, scores: Sequence[Score]) -> list[list[TokenLogprob]]:
+        """Return the log-probabilities wanted; a few rows at a time, since logits are large."""
+        scored = []
+        start = 0
+        for score in scores:
+            logprobs: list[TokenLogprob] = []
+            for first in range(0, len(score.tokens), SCORED_ROWS):
+                known = score.tokens[first : first + SCORED_ROWS]
+                logits = self._decoder.project(hidden[start : start + len(known)])
+                logprobs += token_logprobs(logits, known, [score.top] * len(known))
+                start += len(known)
+            scored.append(logprobs)
+        return scored

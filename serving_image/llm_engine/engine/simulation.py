@@ -17,8 +17,8 @@ from llm_engine.contract.latency_profile import LatencyProfile
 from llm_engine.contract.shape import ModelShape
 from llm_engine.engine.engine import Engine
 from llm_engine.engine.loaded import Loaded
-from llm_engine.sampling.choice import Choice
-from llm_engine.sampling.sampled import Sampled, TokenLogprob
+from llm_engine.sampling.choice import Choice, Score
+from llm_engine.sampling.sampled import Sampled, StepResult, TokenLogprob
 from llm_engine.scheduling.plan import Limits
 from llm_engine.scheduling.request import Request
 from llm_engine.tokenizer.byte_tokenizer import END_TOKEN, VOCABULARY, ByteTokenizer
@@ -69,7 +69,12 @@ class SimulatedRunner:
     def enter_thread(self) -> None:
         """Need nothing of the thread."""
 
-    def run(self, tokens: Mapping[Request, int], choices: Sequence[Choice]) -> list[Sampled]:
+    def run(
+        self,
+        tokens: Mapping[Request, int],
+        choices: Sequence[Choice],
+        scores: Sequence[Score] = (),
+    ) -> StepResult:
         """Take the time of this step, then return the next token of each choice."""
         self._fail_by_chance()
         decoding = sum(request.is_decoding for request in tokens)
@@ -77,7 +82,10 @@ class SimulatedRunner:
         spread = self._chance.uniform(-1, 1)
         prefill = sum(tokens.values()) - decoding
         self._sleep(self._profile.step_seconds(prefill, decoding, context, spread))
-        return [_certain(self._next_token(choice), choice) for choice in choices]
+        return StepResult(
+            [_certain(self._next_token(choice), choice) for choice in choices],
+            [[TokenLogprob(token, 0.0) for token in score.tokens] for score in scores],
+        )
 
     def _next_token(self, choice: Choice) -> int:
         position = len(choice.tokens) - choice.prompt_tokens

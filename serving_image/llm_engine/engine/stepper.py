@@ -104,17 +104,24 @@ class Stepper:
         catching_up = [r for r, count in step.tokens.items() if count == r.tokens_behind]
         decode_tokens = sum(1 for request in step.tokens if request.is_decoding)
         choices = [self._active[request].choice() for request in catching_up]
-        sampled = self._runner.run(step.tokens, choices)
+        scoring = [
+            (self._active[request], score)
+            for order, (request, count) in enumerate(step.tokens.items())
+            if (score := self._active[request].score(order, count)) is not None
+        ]
+        result = self._runner.run(step.tokens, choices, [score for _, score in scoring])
+        for (active, _), logprobs in zip(scoring, result.scored, strict=True):
+            active.scored(logprobs)
         recomputed = self._scheduler.end_step(step.tokens)
         now_s = time.monotonic()
-        for request, choice in zip(catching_up, sampled, strict=True):
+        for request, choice in zip(catching_up, result.sampled, strict=True):
             self._deliver(self._active[request], choice, now_s)
         record = StepRecord(
             seconds=now_s - started_s,
             prefill_tokens=sum(step.tokens.values()) - decode_tokens,
             decode_tokens=decode_tokens,
             requests=len(step.tokens),
-            sampled_tokens=len(sampled),
+            sampled_tokens=len(result.sampled),
             recomputed_tokens=recomputed,
             preemptions=len(step.evicted),
         )
@@ -123,7 +130,7 @@ class Stepper:
             self._stats,
             preemptions=self._stats.preemptions + record.preemptions,
             recomputed_tokens=self._stats.recomputed_tokens + recomputed,
-            last_token_at_s=now_s if sampled else self._stats.last_token_at_s,
+            last_token_at_s=now_s if result.sampled else self._stats.last_token_at_s,
         )
         return record
 
@@ -155,5 +162,9 @@ def _news(active: ActiveRequest, sampled: Sampled | None) -> TokenEvent:
     tokens = () if sampled is None else (sampled.token,)
     logprobs = () if sampled is None or sampled.logprob is None else (sampled.logprob,)
     return TokenEvent(
-        active.name, tokens, logprobs=logprobs, cached_tokens=active.request.found_tokens or 0
+        active.name,
+        tokens,
+        logprobs=logprobs,
+        cached_tokens=active.request.found_tokens or 0,
+        prompt_logprobs=active.take_prompt_logprobs(),
     )

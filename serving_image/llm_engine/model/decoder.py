@@ -104,6 +104,20 @@ class Decoder:
         tokens, positions  [tokens]
         sampled_rows       [sampled]: rows whose next token is wanted
         """
+        return self.project(self.hidden(tokens, positions, sampled_rows, attention, plan))
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        wanted_rows: Tensor,
+        attention: AttentionBackend,
+        plan: Any,
+    ) -> Tensor:
+        """Compute one step and return what `project` takes, [wanted, hidden_size].
+
+        Apart from it, since logits of many rows may not fit in memory at the same time.
+        """
         hidden = self._embed(tokens)
         rotations = [(cosines[positions], sines[positions]) for cosines, sines in self.rotations]
         for index, layer in enumerate(self.layers):
@@ -113,10 +127,14 @@ class Decoder:
             out = layer.attention_out(seen.flatten(1))
             hidden = hidden + self._optional_norm(out, layer.attention_post_norm)
             if index == len(self.layers) - 1:
-                hidden = hidden[sampled_rows]  # nobody reads the other rows any more
+                hidden = hidden[wanted_rows]  # nobody reads the other rows any more
             out = layer.mlp(self._norm(hidden, layer.mlp_norm))
             hidden = hidden + self._optional_norm(out, layer.mlp_post_norm)
-        logits = self.head(self._norm(hidden, self.final_norm))
+        return self._norm(hidden, self.final_norm)
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Return the logits [rows, vocabulary] of what `hidden` returned."""
+        logits = self.head(hidden)
         softcap = self.settings.logit_softcap
         return logits if softcap is None else softcap * torch.tanh(logits / softcap)
 

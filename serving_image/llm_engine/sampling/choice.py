@@ -25,3 +25,19 @@ class Choice:
     chance: Random
     end_tokens: frozenset[int]
     matcher: Matcher | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """Tokens of a prompt whose log-probabilities are wanted of a step.
+
+    order      which of the step's requests it is, from 0
+    positions  of the tokens; the one before each is computed in this step
+    tokens     those at the positions
+    top        how many of the most probable tokens to report beside each
+    """
+
+    order: int
+    positions: range
+    tokens: Sequence[int]
+    top: int

@@ -20,6 +20,7 @@ class SamplingParameters:
                       repetition divides positive ones (and multiplies negative ones) of all
                       tokens seen, the prompt's too
     logit_bias        (token, value) pairs: the value is added to the token's logit
+    prompt_logprobs   report the prompt's tokens likewise; None: not at all
     grammar           what the text must follow, in llguidance's words; None: anything
     top_logprobs      report each token's log-probability, and those of so many more; None: neither
     """
@@ -38,6 +39,7 @@ class SamplingParameters:
     repetition_penalty: float = 1.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     top_logprobs: int | None = None
+    prompt_logprobs: int | None = None
     grammar: str | None = None
 
     @property

@@ -1,5 +1,6 @@
 """What choosing a token yields. No torch: it travels to the server, in another process perhaps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -22,3 +23,15 @@ class Sampled:
 
     token: int
     logprob: TokenLogprob | None = None
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step yields.
+
+    sampled  the next token of each choice
+    scored   the log-probabilities of known tokens, for each `Score` that was asked for
+    """
+
+    sampled: Sequence[Sampled]
+    scored: Sequence[Sequence[TokenLogprob]] = ()

@@ -49,6 +49,8 @@ class CompletionLogprobs(BaseModel):
     """Log-probabilities of a text, token by token, in OpenAI's older form.
 
     text_offset  where each token begins in the text, in characters
+
+    The first token of an echoed prompt follows nothing: its log-probability is null.
     """
 
     tokens: list[str]
@@ -77,7 +79,7 @@ class ChatWord(BaseModel):
     """A token with its log-probability."""
 
     token: str
-    logprob: float
+    logprob: float | None
     bytes: list[int]
 
 

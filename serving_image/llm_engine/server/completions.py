@@ -38,7 +38,7 @@ async def complete(serving: Serving, request: Request) -> Response:
     ]
     prompt_tokens = sum(map(len, prompts))
     dress = CompletionDress(*_heading(serving, "cmpl", fields))
-    texts = _texts(serving, fields, asked)
+    texts = _texts(serving, fields, asked, bool(fields.echo))
     return await _answer(request, fields, texts, prompt_tokens, dress)
 
 
@@ -66,12 +66,15 @@ async def _check_form(serving: Serving, form: Form | None) -> None:
 
 
 def _texts(
-    serving: Serving, fields: GenerationFields, asked: Sequence[GenerationRequest]
+    serving: Serving,
+    fields: GenerationFields,
+    asked: Sequence[GenerationRequest],
+    echo: bool = False,
 ) -> list[AsyncGenerator[Piece, None]]:
     """Return a text for each request; nothing is asked of the engine before it is read."""
     serving.streams.check_room(asked)
     tokenizer = serving.backend.tokenizer
-    return [generate(serving.streams, tokenizer, one, fields.stops) for one in asked]
+    return [generate(serving.streams, tokenizer, one, fields.stops, echo) for one in asked]
 
 
 def _heading(serving: Serving, kind: str, fields: GenerationFields) -> tuple[str, int, str, bool]:

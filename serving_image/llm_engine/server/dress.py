@@ -158,7 +158,10 @@ def _completion_logprobs(logprobs: Sequence[WordLogprob]) -> CompletionLogprobs:
         token_logprobs=[one.word.logprob for one in logprobs],
         # The token itself is always there, so there may be one more than was asked for.
         top_logprobs=[
-            {word.text: word.logprob for word in (one.word, *one.top)} for one in logprobs
+            None
+            if one.word.logprob is None
+            else {word.text: word.logprob for word in (one.word, *one.top)}
+            for one in logprobs
         ],
         text_offset=[one.offset for one in logprobs],
     )

@@ -43,14 +43,20 @@ class Piece:
 
 
 async def generate(
-    streams: Streams, tokenizer: Tokenizer, request: GenerationRequest, stops: Sequence[str]
+    streams: Streams,
+    tokenizer: Tokenizer,
+    request: GenerationRequest,
+    stops: Sequence[str],
+    echo: bool = False,
 ) -> AsyncGenerator[Piece, None]:
     """Yield the text of a request as it becomes certain.
+
+    echo  begin with the text of the prompt
 
     Closing the iterator early, or cancelling whoever waits for it, aborts the request. Raises
     `ApiError` when the engine fails or the server ends the request.
     """
-    text = _Text(tokenizer, stops)
+    text = _Text(tokenizer, stops, request, echo)
     with streams.open(request) as stream:
         while True:
             delivery = await stream.next()
@@ -67,9 +73,17 @@ async def generate(
 
 
 class _Text:
-    """The text of one answer as it grows."""
+    """The text of one answer as it grows.
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+    echo  whether to begin with the prompt, in which no stop string is looked for
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, stops: Sequence[str], request: GenerationRequest, echo: bool
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._to_echo = request.prompt_tokens if echo else ()
+        self._with_logprobs = request.sampling.top_logprobs is not None
         self._detokenizer = tokenizer.detokenizer()
         self._searcher = StopStrings(stops)
         self._logprobs = LogprobQueue(tokenizer)
@@ -82,13 +96,22 @@ class _Text:
 
     def add(self, delivery: Delivery) -> str:
         """Return what is certain now, all of it once the engine has finished."""
+        text = self._echo(delivery)
         self._logprobs.add(delivery.logprobs)
-        text = self._searcher.push(self._detokenizer.add(delivery.token_ids))
+        text += self._searcher.push(self._detokenizer.add(delivery.token_ids))
         if delivery.finish_reason is not None:
             text += self._searcher.push(self._detokenizer.finish())
             text += self._searcher.flush()
         self._shown_characters += len(text)
         return text
+
+    def _echo(self, delivery: Delivery) -> str:
+        tokens, self._to_echo = self._to_echo, ()
+        if not tokens:
+            return ""
+        if self._with_logprobs:
+            self._logprobs.add_prompt(tokens, delivery.prompt_logprobs)
+        return self._tokenizer.decode(tokens)
 
     def logprobs(self, *, all_are_shown: bool) -> tuple[WordLogprob, ...]:
         """Return those that go with the text returned last."""

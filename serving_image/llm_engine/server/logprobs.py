@@ -1,7 +1,7 @@
 """Log-probabilities as texts: which piece of an answer each of them belongs to."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llm_engine.sampling.sampled import TokenLogprob
@@ -10,10 +10,13 @@ from llm_engine.server.backend import Tokenizer
 
 @dataclass(frozen=True)
 class Word:
-    """A token as a reader sees it; `raw` may hold a part of a character."""
+    """A token as a reader sees it; `raw` may hold a part of a character.
+
+    logprob  None for the first token of a prompt, which follows nothing
+    """
 
     raw: bytes
-    logprob: float
+    logprob: float | None
 
     @property
     def text(self) -> str:
@@ -23,7 +26,7 @@ class Word:
 
 @dataclass(frozen=True)
 class WordLogprob:
-    """One generated token among the most probable ones at its place.
+    """One token among the most probable ones at its place.
 
     offset  where its text begins, in characters from the beginning of the answer
     """
@@ -40,10 +43,10 @@ class LogprobQueue:
     text after a stop string is never shown: then neither are its tokens.
     """
 
-    def __init__(self, tokenizer: Tokenizer, offset: int = 0) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._waiting: deque[WordLogprob] = deque()
-        self._offset = offset
+        self._offset = 0
 
     def add(self, logprobs: Iterable[TokenLogprob]) -> None:
         """Take the log-probabilities of the next tokens."""
@@ -52,6 +55,12 @@ class LogprobQueue:
             top = tuple(self._word(token, value) for token, value in logprob.top)
             self._waiting.append(WordLogprob(word, top, self._offset))
             self._offset += len(word.text)
+
+    def add_prompt(self, tokens: Sequence[int], logprobs: Iterable[TokenLogprob]) -> None:
+        """Take the tokens of an echoed prompt, with the log-probabilities of all but the first."""
+        self._waiting.append(WordLogprob(self._word(tokens[0], None), (), self._offset))
+        self._offset += len(self._waiting[-1].word.text)
+        self.add(logprobs)
 
     def due(self, shown_characters: int) -> tuple[WordLogprob, ...]:
         """Take out those whose text begins within what has been shown of the answer."""
@@ -66,5 +75,5 @@ class LogprobQueue:
         self._waiting.clear()
         return rest
 
-    def _word(self, token: int, logprob: float) -> Word:
+    def _word(self, token: int, logprob: float | None) -> Word:
         return Word(self._tokenizer.token_bytes(token), logprob)

@@ -92,7 +92,13 @@ def engine_requests(
     limit = room if wanted is None else wanted
     grammar = None if form is None else form.grammar
     return [
-        GenerationRequest(uuid.uuid4().hex, tuple(prompt), fields.sampling(limit, choice, grammar))
+        GenerationRequest(
+            request_id=uuid.uuid4().hex,
+            prompt_tokens=tuple(prompt),
+            sampling=fields.sampling(limit, choice, grammar),
+            # What is wanted of a prompt must be computed, even if it was before.
+            reads_prefixes=fields.wanted_prompt_logprobs is None,
+        )
         for choice in range(fields.choices)
     ]
 

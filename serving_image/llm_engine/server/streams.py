@@ -48,11 +48,13 @@ class Delivery:
 
     finish_reason  set on the last one
     logprobs       one for each token, where the request asks for them
+    prompt_logprobs  of the prompt's tokens after the first, likewise, in the first delivery
     """
 
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Stream:
     finish_reason: FinishReason | None = None
     _new_tokens: list[int] = field(default_factory=list)
     _new_logprobs: list[TokenLogprob] = field(default_factory=list)
+    _prompt_logprobs: tuple[TokenLogprob, ...] = ()
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def next(self) -> Delivery:
@@ -84,12 +87,14 @@ class Stream:
         self._news.clear()
         tokens, self._new_tokens = self._new_tokens, []
         logprobs, self._new_logprobs = self._new_logprobs, []
-        return Delivery(tuple(tokens), self.finish_reason, tuple(logprobs))
+        prompt_logprobs, self._prompt_logprobs = self._prompt_logprobs, ()
+        return Delivery(tuple(tokens), self.finish_reason, tuple(logprobs), prompt_logprobs)
 
-    def push(self, tokens: tuple[int, ...], logprobs: tuple[TokenLogprob, ...] = ()) -> None:
+    def push(self, event: TokenEvent) -> None:
         """Hand tokens (or a finish reason just set) to the reader."""
-        self._new_tokens += tokens
-        self._new_logprobs += logprobs
+        self._new_tokens += event.token_ids
+        self._new_logprobs += event.logprobs
+        self._prompt_logprobs += event.prompt_logprobs
         self._news.set()
 
     @property
@@ -185,7 +190,7 @@ class Streams:
         """End every open request; their readers see `abort`."""
         for stream in self._known.values():
             self.end(stream, "abort")
-            stream.push(())
+            stream.push(TokenEvent(stream.request.request_id, ()))
 
     def deliver(self, event: TokenEvent) -> None:
         """Take an event from the engine's thread.
@@ -234,7 +239,7 @@ class Streams:
             self._time_tokens(stream, produced, at_s)
             stream.cached_tokens = event.cached_tokens
             stream.finish_reason = event.finish_reason
-            stream.push(event.token_ids, event.logprobs)
+            stream.push(event)
             if stream.unread_tokens > MOST_UNREAD_TOKENS:
                 self.end(stream, "abort")
         if event.finish_reason is not None:

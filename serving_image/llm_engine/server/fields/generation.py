@@ -101,6 +101,11 @@ class GenerationFields(StructuredFields):
         return None
 
     @property
+    def wanted_prompt_logprobs(self) -> int | None:
+        """The same for the tokens of the prompt."""
+        return None
+
+    @property
     def include_usage(self) -> bool:
         """Whether a stream ends with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
@@ -133,6 +138,7 @@ class GenerationFields(StructuredFields):
             "frequency_penalty": self.frequency_penalty,
             "repetition_penalty": self.repetition_penalty,
             "top_logprobs": self.wanted_logprobs,
+            "prompt_logprobs": self.wanted_prompt_logprobs,
             "grammar": grammar,
         }
         return SamplingParameters(

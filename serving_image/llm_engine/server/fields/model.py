@@ -9,7 +9,6 @@ from pydantic_core import PydanticCustomError
 # Fields we know and do not support, with the values that ask for nothing: those may pass.
 UNSUPPORTED: Final[Mapping[str, tuple[JsonValue, ...]]] = {
     "audio": (None,),
-    "echo": (None, False),
     "function_call": (None, "none", "auto"),
     "functions": (None, []),
     "guided_grammar": (None,),

@@ -1,6 +1,6 @@
 """The bodies of the requests, one model per route."""
 
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,7 @@ class CompletionRequest(GenerationFields):
     prompt: str | list[int] | list[str] | list[list[int]]
     logprobs: int | None = Field(default=None, ge=0, le=MOST_TOP_LOGPROBS)
     best_of: int | None = Field(default=None, ge=1)
+    echo: bool | None = None
 
     @model_validator(mode="after")
     def _check_best_of(self) -> Self:
@@ -37,6 +38,11 @@ class CompletionRequest(GenerationFields):
         """How many alternatives to report with each token; None: no log-probabilities at all."""
         return self.logprobs
 
+    @property
+    def wanted_prompt_logprobs(self) -> int | None:
+        """The same for the prompt, which is shown only where it is echoed."""
+        return self.logprobs if self.echo else None
+
 
 class ChatCompletionRequest(GenerationFields):
     """Body of `POST /v1/chat/completions`."""
@@ -48,6 +54,7 @@ class ChatCompletionRequest(GenerationFields):
     tools: list[Tool] | None = Field(default=None, max_length=MOST_TOOLS)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    echo: Literal[False] | None = None
 
     @model_validator(mode="after")
     def _check_tools(self) -> Self:
