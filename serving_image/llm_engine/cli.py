@@ -117,7 +117,8 @@ def _add_model_options(parser: argparse.ArgumentParser, needed: bool = True) -> 
         "--attention",
         choices=[name.value for name in AttentionName],
         default=AttentionName.AUTO.value,
-        help="what computes attention [triton on a GPU, torch on a CPU]",
+        help="what computes attention [triton on a GPU, torch on a CPU]; invariant: to the last bit"
+        " the same whatever else runs, and slow",
     )
     option(
         "--max-context-tokens",

@@ -10,7 +10,12 @@ from llm_engine.attention.choice import make_attention, why_not
 from llm_engine.contract.arguments import AttentionName
 from tests.engine.attention_cases import CASES, TOLERANCES, Case, make_step
 
-BACKENDS = (AttentionName.TORCH, AttentionName.TRITON, AttentionName.XFORMERS)
+BACKENDS = (
+    AttentionName.TORCH,
+    AttentionName.TRITON,
+    AttentionName.XFORMERS,
+    AttentionName.INVARIANT,
+)
 DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
 
 

@@ -27,7 +27,7 @@ def choose_attention(name: AttentionName, device: torch.device) -> AttentionName
 
 def why_not(name: AttentionName, device: torch.device) -> str | None:
     """Return why a backend cannot run on this device; None: it can."""
-    if name is AttentionName.TORCH:
+    if name in (AttentionName.TORCH, AttentionName.INVARIANT):
         return None
     if find_spec("triton") is None:
         return "triton is not installed"
@@ -73,8 +73,15 @@ def _xformers(cache: KVCache, settings: AttentionSettings) -> AttentionBackend:
     return XformersAttention(cache, settings)
 
 
+def _invariant(cache: KVCache, settings: AttentionSettings) -> AttentionBackend:
+    from llm_engine.attention.invariant import InvariantAttention
+
+    return InvariantAttention(cache, settings)
+
+
 _MAKERS: Final[dict[AttentionName, Callable[[KVCache, AttentionSettings], AttentionBackend]]] = {
     AttentionName.TORCH: _torch,
     AttentionName.TRITON: _triton,
     AttentionName.XFORMERS: _xformers,
+    AttentionName.INVARIANT: _invariant,
 }

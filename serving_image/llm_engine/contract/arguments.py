@@ -12,12 +12,17 @@ BLOCK_TOKENS: Final = 16
 
 
 class AttentionName(StrEnum):
-    """What computes attention; `auto` is Triton's kernels on a GPU and torch on a CPU."""
+    """What computes attention; `auto` is Triton's kernels on a GPU and torch on a CPU.
+
+    With `invariant` a request's every bit is the same whatever else runs: attention and linears in
+    tiles of fixed size, which is slow.
+    """
 
     AUTO = "auto"
     TORCH = "torch"
     TRITON = "triton"
     XFORMERS = "xformers"
+    INVARIANT = "invariant"
 
 
 @dataclass(frozen=True)

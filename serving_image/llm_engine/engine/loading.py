@@ -125,9 +125,12 @@ def _load_runner(
 
     attention = choose_attention(options.attention, device)
     shape = checkpoint.settings.shape
-    gathers = attention is AttentionName.TORCH
+    gathers = attention in (AttentionName.TORCH, AttentionName.INVARIANT)
     plan = _checked_plan(shape, options, device, dtype, host, context_tokens, gathers)
-    decoder = load_decoder(checkpoint, options.quantization, dtype, device, context_tokens)
+    is_invariant = attention is AttentionName.INVARIANT
+    decoder = load_decoder(
+        checkpoint, options.quantization, dtype, device, context_tokens, is_invariant
+    )
     cache = KVCache.allocate(shape, plan.blocks, options.block_tokens, dtype, device)
     backend = make_attention(attention, cache, decoder.attention)
     step = LARGEST_STEPS[device.type]

@@ -10,7 +10,6 @@ from llm_engine.model.decoder import Decoder, Layer
 from llm_engine.model.feed_forward import ACTIVATIONS, Experts, FeedForward, GatedMlp
 from llm_engine.model.rotary import rotary_table
 from llm_engine.quantization.linear import Linear, make_linear
-from llm_engine.quantization.plain import PlainLinear
 from llm_engine.quantization.weight import fuse
 from llm_engine.weights.checkpoint import Checkpoint
 from llm_engine.weights.names import Matrix, Mlp, layer_tensors, weight
@@ -24,11 +23,15 @@ def load_decoder(
     dtype: torch.dtype,
     device: torch.device,
     max_context_tokens: int,
+    is_invariant: bool = False,
 ) -> Decoder:
-    """Load all weights; never holds more than one layer twice."""
+    """Load all weights; never holds more than one layer twice.
+
+    is_invariant  each row of a step is to have the same bits whatever rows come with it
+    """
     reader = TensorReader(checkpoint)
     settings = checkpoint.settings
-    load = _Loading(settings, reader, quantization, dtype, device)
+    load = _Loading(settings, reader, quantization, dtype, device, is_invariant)
     embedding = load.kept(weight(settings.names.embedding))
     tied = settings.shape.tied_embeddings
     return Decoder(
@@ -36,7 +39,7 @@ def load_decoder(
         embedding=embedding,
         layers=tuple(load.layer(layer) for layer in range(settings.shape.layers)),
         final_norm=load.norm(settings.names.final_norm),
-        head=PlainLinear(embedding if tied else load.kept(weight(settings.names.head))),
+        head=load.plain(embedding if tied else load.kept(weight(settings.names.head))),
         rotations=_rotations(settings, reader, dtype, device, max_context_tokens),
     )
 
@@ -50,6 +53,7 @@ class _Loading:
     quantization: Quantization
     dtype: torch.dtype
     device: torch.device
+    is_invariant: bool
 
     def layer(self, index: int) -> Layer:
         """Load one layer."""
@@ -87,7 +91,11 @@ class _Loading:
         fused = fuse([self.reader.matrix(piece) for piece in pieces], self.dtype, self.device)
         biases = [bias for piece in pieces if (bias := self.reader.bias(piece)) is not None]
         bias = torch.cat(biases).to(device=self.device, dtype=self.dtype) if biases else None
-        return make_linear(fused, self.quantization, bias)
+        return make_linear(fused, self.quantization, bias, is_invariant=self.is_invariant)
+
+    def plain(self, kept: Tensor) -> Linear:
+        """Return the linear of a weight that is never quantized."""
+        return make_linear(kept, Quantization.NONE, is_invariant=self.is_invariant)
 
     def mlp(self, mlp: Mlp) -> FeedForward:
         """Load one MLP, or one expert."""
@@ -100,7 +108,7 @@ class _Loading:
     def experts(self, router: Matrix, experts: tuple[FeedForward, ...]) -> Experts:
         """Load the router, which stays in the compute dtype."""
         return Experts(
-            router=self.kept(weight(router.name)),
+            router=self.plain(self.kept(weight(router.name))),
             experts=experts,
             experts_per_token=self.settings.shape.experts_per_token or 1,
             chosen_sum_to_one=self.settings.chosen_sum_to_one,

@@ -53,11 +53,11 @@ class GatedMlp:
 class Experts:
     """A few of many MLPs for each token, weighed by the router's probabilities.
 
-    router            [experts, hidden_size]
+    router            to [tokens, experts]
     chosen_sum_to_one probabilities of a token's experts are scaled to sum to 1
     """
 
-    router: Tensor
+    router: Linear
     experts: tuple[FeedForward, ...]
     experts_per_token: int
     chosen_sum_to_one: bool
@@ -65,13 +65,13 @@ class Experts:
     @property
     def weight_bytes(self) -> int:
         """Bytes of the router and all experts."""
-        return self.router.nbytes + sum(expert.weight_bytes for expert in self.experts)
+        return self.router.weight_bytes + sum(expert.weight_bytes for expert in self.experts)
 
     def __call__(self, normed: Tensor) -> Tensor:
         """Map [tokens, hidden_size] to [tokens, hidden_size]: each expert is called once."""
         if not len(normed):  # the middle of a prompt: no row of the last layer is asked for
             return normed
-        probabilities = torch.softmax(F.linear(normed, self.router).float(), dim=-1)
+        probabilities = torch.softmax(self.router(normed).float(), dim=-1)
         weights, chosen = probabilities.topk(self.experts_per_token)  # [tokens, per_token]
         if self.chosen_sum_to_one:
             weights = weights / weights.sum(dim=-1, keepdim=True)

@@ -9,6 +9,7 @@ from llm_engine.quantization.fp8 import Fp8Linear, Fp8Weight, quantize_fp8
 from llm_engine.quantization.int4 import Int4Linear, Int4Weight, quantize_int4
 from llm_engine.quantization.int8 import Int8Linear, Int8Weight, quantize_int8
 from llm_engine.quantization.plain import PlainLinear
+from llm_engine.quantization.tiled import TiledLinear
 from llm_engine.quantization.weight import Weight
 
 
@@ -25,8 +26,22 @@ class Linear(Protocol):
         ...
 
 
-def make_linear(weight: Weight, quantization: Quantization, bias: Tensor | None = None) -> Linear:
-    """Keep a weight of [out_features, in_features]; quantize it if it is not quantized yet."""
+def make_linear(
+    weight: Weight,
+    quantization: Quantization,
+    bias: Tensor | None = None,
+    *,
+    is_invariant: bool = False,
+) -> Linear:
+    """Keep a weight of [out_features, in_features]; quantize it if it is not quantized yet.
+
+    is_invariant  each row's result is to have the same bits whatever rows come with it
+    """
+    linear = _make_linear(weight, quantization, bias)
+    return TiledLinear(linear) if is_invariant else linear
+
+
+def _make_linear(weight: Weight, quantization: Quantization, bias: Tensor | None) -> Linear:
     if isinstance(weight, Tensor):
         weight = _quantized(weight, quantization)
     if isinstance(weight, Int8Weight):
