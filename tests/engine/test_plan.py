@@ -186,6 +186,19 @@ def test_of_a_long_prompt_a_windowed_group_promises_only_its_window_and_a_chunk(
     assert plan([], [request], 6, limits).tokens == {}
 
 
+def test_a_stream_behind_a_window_keeps_no_room_for_prompts() -> None:
+    limits = Limits(step_tokens=16, step_requests=4)
+    stream = Request("r", [1] * 40, BLOCK_TOKENS, windows=(6,), most_output=100)
+    stream.tokens += [2]
+    stream.computed_tokens = 40
+    stream.tables[0].released = 8
+    pool = BlockPool(5)
+    stream.tables[0].blocks = pool.take(2)
+    # It holds tokens 32 to 39, and grows by one block at most: 6 + 1 tokens may touch three.
+    newcomer = a_request(8)
+    assert newcomer in plan_step([stream], [newcomer], pool, limits).tokens
+
+
 def test_the_more_urgent_goes_first_and_waiting_makes_urgent() -> None:
     scheduler = Scheduler(BlockPool(10))
     limits = Limits(step_tokens=16, step_requests=1)

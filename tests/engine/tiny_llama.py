@@ -10,10 +10,13 @@ from typing import Any
 import torch
 
 from benchmarks.tiny_models import SHAPE, byte_tokenizer
+from llm_engine.contract.arguments import AttentionName
+from llm_engine.contract.layer_groups import block_bytes
 from llm_engine.contract.quantization import Quantization
 from llm_engine.engine import Engine, GenerationRequest, SamplingParameters, TokenEvent
 from llm_engine.engine.loading import LoadOptions, load
 from llm_engine.scheduling.plan import Limits
+from llm_engine.weights.checkpoint import open_checkpoint
 
 BLOCK_TOKENS = 8
 
@@ -51,18 +54,17 @@ def an_engine(
     dtype: str = "float32",
     quantization: Quantization = Quantization.NONE,
     keeps_prefixes: bool = True,
+    attention: AttentionName = AttentionName.AUTO,
 ) -> Engine:
     """Return an engine that is not started; `blocks` is the size of its whole KV cache."""
-    itemsize = 2 if dtype == "bfloat16" else 4
-    shape = {**SHAPE}
-    token_bytes = (
-        2 * shape["num_hidden_layers"] * shape["num_key_value_heads"] * shape["head_dim"] * itemsize
-    )
+    shape = open_checkpoint(folder).settings.shape
+    block = block_bytes(shape, BLOCK_TOKENS, 2 if dtype == "bfloat16" else 4)
     options = LoadOptions(
         quantization=quantization,
         device="cpu",
         dtype=dtype,
-        kv_cache_bytes=None if blocks is None else blocks * BLOCK_TOKENS * token_bytes,
+        attention=attention,
+        kv_cache_bytes=None if blocks is None else blocks * block,
         block_tokens=BLOCK_TOKENS,
     )
     loaded = load(str(folder), options, lambda _phase: None)

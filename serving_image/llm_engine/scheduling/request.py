@@ -126,8 +126,12 @@ class Request:
         """
         ends_at = max(len(self.tokens), self.prompt_tokens + self.most_output)
         end = min(len(self.tokens) + growth_tokens, ends_at)
-        tables = self.tables if prefix is None else prefix.tables
-        return sum(table.most_to_add(end, step_tokens, self.block_tokens) for table in tables)
+        computed, tables = self.computed_tokens, self.tables
+        if prefix is not None:
+            computed, tables = prefix.tokens, prefix.tables
+        # A stream takes one token a step: a window needs no room for a whole step's tokens.
+        chunk = min(step_tokens, max(1, len(self.tokens) - computed))
+        return sum(table.most_to_add(end, chunk, self.block_tokens) for table in tables)
 
     def begin(self, prefix: Prefix) -> None:
         """Start from what was found; its blocks are this request's own from now on."""

@@ -22,13 +22,13 @@ class BlockTable:
         """Return the blocks still missing for a text of `end_tokens` computed tokens."""
         return max(0, -(-end_tokens // block_tokens) - self.released - len(self.blocks))
 
-    def most_to_add(self, end_tokens: int, step_tokens: int, block_tokens: int) -> int:
+    def most_to_add(self, end_tokens: int, chunk_tokens: int, block_tokens: int) -> int:
         """Return the most blocks to be held on the way to `end_tokens`, beyond those held now.
 
-        step_tokens  most tokens of a request in one step
+        chunk_tokens  most tokens of the request in one step
         """
         missing = self.blocks_to_add(end_tokens, block_tokens)
-        most = most_blocks(self.window_tokens, end_tokens, step_tokens, block_tokens)
+        most = most_blocks(self.window_tokens, end_tokens, chunk_tokens, block_tokens)
         return max(0, min(missing, most - len(self.blocks)))
 
     def slide(self, computed_tokens: int, block_tokens: int) -> list[int]:
