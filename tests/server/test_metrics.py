@@ -5,7 +5,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from llm_engine.contract import metrics as names
-from llm_engine.server.metrics import INTER_TOKEN_LATENCY_ALIAS, KV_CACHE_USAGE_ALIAS
 from tests.server.served import Served, until
 
 NOT_METRICS: Final = {"MODEL_LABEL"}
@@ -21,7 +20,7 @@ TYPES: Final = {
         names.MAX_CONCURRENCY,
         names.DRAINING,
         names.STARTUP_SECONDS,
-        KV_CACHE_USAGE_ALIAS,
+        names.KV_CACHE_USAGE_ALIAS,
     },
     "counter": {
         names.PROMPT_TOKENS,
@@ -29,6 +28,10 @@ TYPES: Final = {
         names.REQUEST_SUCCESS,
         names.PREEMPTIONS,
         names.RECOMPUTED_TOKENS,
+        names.PREFIX_CACHE_QUERIES_ALIAS,
+        names.PREFIX_CACHE_HITS_ALIAS,
+        names.MODEL_BYTES,
+        names.MODEL_FLOP,
         names.PREFIX_CACHE_QUERIES,
         names.PREFIX_CACHE_HITS,
     },
@@ -44,7 +47,10 @@ TYPES: Final = {
         names.REQUEST_PROMPT_TOKENS,
         names.REQUEST_GENERATION_TOKENS,
         names.ITERATION_TOKENS,
-        INTER_TOKEN_LATENCY_ALIAS,
+        names.INTER_TOKEN_LATENCY_ALIAS,
+        names.INFERENCE_TIME,
+        names.REQUEST_LONGEST_TOKENS,
+        names.REQUEST_MAX_TOKENS,
     },
 }
 
@@ -63,9 +69,7 @@ def value(exposition: str, sample: str, **labels: str) -> float:
     raise AssertionError(f"no sample {sample} with {labels}")
 
 
-@pytest.mark.parametrize(
-    "name", [*NAMES_OF_THE_CONTRACT, KV_CACHE_USAGE_ALIAS, INTER_TOKEN_LATENCY_ALIAS]
-)
+@pytest.mark.parametrize("name", NAMES_OF_THE_CONTRACT)
 async def test_every_name_is_there_from_the_start(served: Served, name: str) -> None:
     families = {f.name: f for f in text_string_to_metric_families(await served.metrics())}
     family = families[name]
@@ -107,6 +111,9 @@ async def test_a_request_is_counted_everywhere_once(served: Served) -> None:
         "request_decode_time_seconds",
         "request_prompt_tokens",
         "request_generation_tokens",
+        "request_inference_time_seconds",
+        "request_max_num_generation_tokens",
+        "request_params_max_tokens",
     ):
         assert value(exposition, f"vllm:{once}_count") == 1, once
     assert value(exposition, "vllm:inter_token_latency_seconds_count") == 4
@@ -125,7 +132,7 @@ async def test_gauges_follow_the_engine(served: Served) -> None:
     exposition = await served.metrics()
     assert value(exposition, names.REQUESTS_RUNNING) == 1
     assert value(exposition, names.KV_CACHE_USAGE) == pytest.approx(3 / 64)
-    assert value(exposition, KV_CACHE_USAGE_ALIAS) == pytest.approx(3 / 64)
+    assert value(exposition, names.KV_CACHE_USAGE_ALIAS) == pytest.approx(3 / 64)
     served.engine.hold.set()
     await request
     served.lifecycle.draining = True

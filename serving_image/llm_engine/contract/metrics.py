@@ -25,6 +25,8 @@ PREEMPTIONS: Final = "vllm:num_preemptions"
 RECOMPUTED_TOKENS: Final = "llm_engine_recomputed_tokens"
 PREFIX_CACHE_QUERIES: Final = "vllm:prefix_cache_queries"  # in tokens
 PREFIX_CACHE_HITS: Final = "vllm:prefix_cache_hits"  # in tokens
+MODEL_BYTES: Final = "llm_engine_model_bytes"  # its rate is the bandwidth achieved
+MODEL_FLOP: Final = "llm_engine_model_flop"  # its rate is the arithmetic achieved
 
 # Histograms, in seconds
 TIME_TO_FIRST_TOKEN: Final = "vllm:time_to_first_token_seconds"
@@ -34,12 +36,21 @@ E2E_LATENCY: Final = "vllm:e2e_request_latency_seconds"
 QUEUE_TIME: Final = "vllm:request_queue_time_seconds"
 PREFILL_TIME: Final = "vllm:request_prefill_time_seconds"
 DECODE_TIME: Final = "vllm:request_decode_time_seconds"
+INFERENCE_TIME: Final = "vllm:request_inference_time_seconds"
 STEP_SECONDS: Final = "llm_engine_step_seconds"
 
 # Histograms, in tokens
 REQUEST_PROMPT_TOKENS: Final = "vllm:request_prompt_tokens"
 REQUEST_GENERATION_TOKENS: Final = "vllm:request_generation_tokens"
+REQUEST_LONGEST_TOKENS: Final = "vllm:request_max_num_generation_tokens"
+REQUEST_MAX_TOKENS: Final = "vllm:request_params_max_tokens"
 ITERATION_TOKENS: Final = "vllm:iteration_tokens_total"
+
+# Older names of the same, which consumers still read
+KV_CACHE_USAGE_ALIAS: Final = "vllm:gpu_cache_usage_perc"
+INTER_TOKEN_LATENCY_ALIAS: Final = "vllm:time_per_output_token_seconds"
+PREFIX_CACHE_QUERIES_ALIAS: Final = "vllm:gpu_prefix_cache_queries"
+PREFIX_CACHE_HITS_ALIAS: Final = "vllm:gpu_prefix_cache_hits"
 
 MODEL_LABEL: Final = "model_name"
 

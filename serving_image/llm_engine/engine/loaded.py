@@ -27,6 +27,10 @@ class StepRunner(Protocol):
         """Return the tokens of one block."""
 
     @property
+    def weight_bytes(self) -> int:
+        """Return the bytes of all weights."""
+
+    @property
     def windows(self) -> tuple[int | None, ...]:
         """Return the window of each layer group; None: it sees everything."""
 

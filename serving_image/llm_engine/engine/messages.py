@@ -80,7 +80,11 @@ class TokenEvent:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step, for metrics."""
+    """One step, for metrics.
+
+    context_tokens   whose keys and values were read, summed over the requests
+    attended_tokens  seen, summed over the tokens computed
+    """
 
     seconds: float
     prefill_tokens: int
@@ -89,6 +93,8 @@ class StepRecord:
     sampled_tokens: int
     recomputed_tokens: int
     preemptions: int
+    context_tokens: int = 0
+    attended_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,7 @@ class EngineStats:
     prefix_queried_tokens   prompt tokens of all requests that began to run
     prefix_found_tokens     those of them that the prefix cache held
     keeps_prefixes          whether there is a prefix cache
+    weight_bytes            of all weights, as they are kept
     last_token_at_s         monotonic clock at the newest token; None before the first
     """
 
@@ -118,6 +125,7 @@ class EngineStats:
     block_tokens: int = 0
     max_concurrency: float = 0.0
     keeps_prefixes: bool = False
+    weight_bytes: int = 0
     last_token_at_s: float | None = None
 
     @property

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 from pydantic import ValidationError
 
 from llm_engine.contract.latency_profile import LatencyProfile
+from llm_engine.contract.quantization import Quantization
 from llm_engine.contract.shape import ModelShape
 from llm_engine.engine.engine import Engine
 from llm_engine.engine.loaded import Loaded
@@ -60,6 +61,12 @@ class SimulatedRunner:
     def block_tokens(self) -> int:
         """Return the tokens of one block."""
         return self._profile.block_tokens
+
+    @property
+    def weight_bytes(self) -> int:
+        """Return the bytes that the weights would take in bf16; 0 where no shape is given."""
+        shape = self._profile.shape
+        return 0 if shape is None else shape.weight_bytes(Quantization.NONE, 2)
 
     @property
     def windows(self) -> tuple[int | None, ...]:

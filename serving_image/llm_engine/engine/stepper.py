@@ -47,6 +47,7 @@ class Stepper:
             block_tokens=runner.block_tokens,
             max_concurrency=runner.blocks / longest,
             keeps_prefixes=keeps_prefixes,
+            weight_bytes=runner.weight_bytes,
         )
 
     @property
@@ -104,6 +105,7 @@ class Stepper:
         catching_up = [r for r, count in step.tokens.items() if count == r.tokens_behind]
         decode_tokens = sum(1 for request in step.tokens if request.is_decoding)
         choices = [self._active[request].choice() for request in catching_up]
+        contexts = [(r.computed_tokens + count, count) for r, count in step.tokens.items()]
         scoring = [
             (self._active[request], score)
             for order, (request, count) in enumerate(step.tokens.items())
@@ -124,6 +126,9 @@ class Stepper:
             sampled_tokens=len(result.sampled),
             recomputed_tokens=recomputed,
             preemptions=len(step.evicted),
+            context_tokens=sum(context for context, _ in contexts),
+            # Of the tokens computed the first sees `context - count + 1`, the last all.
+            attended_tokens=sum(n * (2 * context - n + 1) // 2 for context, n in contexts),
         )
         self._pace = self._pace.after(record.seconds, record.prefill_tokens, decode_tokens)
         self._stats = replace(

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from llm_engine.contract import metrics as names
+from llm_engine.contract.step_work import StepWork
 from llm_engine.engine.messages import EngineStats, FinishReason, RequestTimes, StepRecord
 from llm_engine.server.backend import Backend
 from llm_engine.server.histogram import Histogram
@@ -19,17 +20,13 @@ from llm_engine.server.lifecycle import Lifecycle
 if TYPE_CHECKING:
     from llm_engine.server.streams import Stream
 
-KV_CACHE_USAGE_ALIAS: Final = "vllm:gpu_cache_usage_perc"
-INTER_TOKEN_LATENCY_ALIAS: Final = "vllm:time_per_output_token_seconds"
-"""Names of older vLLM releases, which dashboards and autoscalers still read."""
-
 _FINISH_REASONS: Final[tuple[FinishReason, ...]] = ("stop", "length", "abort", "error")
 
 _GAUGES: Final[tuple[tuple[str, str, Callable[[EngineStats], float]], ...]] = (
     (names.REQUESTS_RUNNING, "Requests in the running batch", lambda s: s.running),
     (names.REQUESTS_WAITING, "Requests that wait for room", lambda s: s.waiting),
     (names.KV_CACHE_USAGE, "Share of KV blocks in use, 0-1", lambda s: s.kv_usage),
-    (KV_CACHE_USAGE_ALIAS, "Share of KV blocks in use, 0-1", lambda s: s.kv_usage),
+    (names.KV_CACHE_USAGE_ALIAS, "Share of KV blocks in use, 0-1", lambda s: s.kv_usage),
     (
         names.PENDING_PREFILL_TOKENS,
         "Prompt tokens not computed yet",
@@ -53,6 +50,9 @@ class Metrics:
         self._finished = dict.fromkeys(_FINISH_REASONS, 0)
         self._prompt_tokens = 0
         self._generation_tokens = 0
+        self._work = StepWork.of(backend.shape, backend.stats().weight_bytes, backend.dtype)
+        self._model_bytes = 0.0
+        self._flop = 0.0
 
         first, between = names.TIME_TO_FIRST_TOKEN_BUCKETS_S, names.TIME_PER_TOKEN_BUCKETS_S
         whole, tokens = names.REQUEST_SECONDS_BUCKETS_S, names.TOKENS_BUCKETS
@@ -69,9 +69,18 @@ class Metrics:
         self._queue = Histogram(names.QUEUE_TIME, "Arrival to first step, seconds", whole)
         self._prefill = Histogram(names.PREFILL_TIME, "First step to first token, seconds", whole)
         self._decode = Histogram(names.DECODE_TIME, "First to last token, seconds", whole)
+        self._inference = Histogram(
+            names.INFERENCE_TIME, "First step to last token, seconds", whole
+        )
         self._prompts = Histogram(names.REQUEST_PROMPT_TOKENS, "Prompt tokens per request", tokens)
         self._outputs = Histogram(
             names.REQUEST_GENERATION_TOKENS, "Output tokens per request", tokens
+        )
+        self._longest = Histogram(
+            names.REQUEST_LONGEST_TOKENS, "Output tokens of a request's longest text", tokens
+        )
+        self._max_tokens = Histogram(
+            names.REQUEST_MAX_TOKENS, "Output tokens that requests allow", tokens
         )
         self._step = Histogram(names.STEP_SECONDS, "Duration of a step, seconds", between)
         self._iteration = Histogram(names.ITERATION_TOKENS, "Tokens computed per step", tokens)
@@ -83,8 +92,11 @@ class Metrics:
             self._queue,
             self._prefill,
             self._decode,
+            self._inference,
             self._prompts,
             self._outputs,
+            self._longest,
+            self._max_tokens,
             self._step,
             self._iteration,
         )
@@ -98,12 +110,17 @@ class Metrics:
         self._iteration.observe(step.prefill_tokens + step.decode_tokens)
         self._prompt_tokens += step.prefill_tokens - step.recomputed_tokens
         self._generation_tokens += step.sampled_tokens
+        tokens = step.prefill_tokens + step.decode_tokens
+        self._model_bytes += self._work.model_bytes(tokens, step.context_tokens)
+        self._flop += self._work.flop(tokens, step.attended_tokens)
 
     def request_finished(self, stream: "Stream", times: RequestTimes | None) -> None:
         """Count a request of which the engine has said its last word."""
         self._finished[stream.finish_reason or "abort"] += 1
         self._prompts.observe(len(stream.request.prompt_tokens))
         self._outputs.observe(stream.output_tokens)
+        self._longest.observe(stream.output_tokens)
+        self._max_tokens.observe(stream.request.sampling.max_tokens)
         if stream.first_token_s is None:
             return
         self._e2e.observe(stream.last_token_s - stream.submitted_s)
@@ -114,6 +131,7 @@ class Metrics:
         if times is not None:
             self._queue.observe(times.queue_s)
             self._prefill.observe(times.prefill_s)
+            self._inference.observe(times.prefill_s + decode_s)
 
     def exposition(self) -> bytes:
         """Return everything in Prometheus' text format."""
@@ -130,7 +148,7 @@ class Metrics:
         yield from self._counters(stats)
         for histogram in self._histograms:
             yield histogram.family(self._labels)
-        yield self.inter_token_latency.family(self._labels, INTER_TOKEN_LATENCY_ALIAS)
+        yield self.inter_token_latency.family(self._labels, names.INTER_TOKEN_LATENCY_ALIAS)
 
     def _gauge(self, name: str, documentation: str, value: float) -> Metric:
         family = GaugeMetricFamily(name, documentation, labels=list(self._labels))
@@ -170,6 +188,18 @@ class Metrics:
                 stats.prefix_queried_tokens,
             ),
             (names.PREFIX_CACHE_HITS, "Prompt tokens found there", stats.prefix_found_tokens),
+            (
+                names.PREFIX_CACHE_QUERIES_ALIAS,
+                "Prompt tokens looked for in the prefix cache",
+                stats.prefix_queried_tokens,
+            ),
+            (names.PREFIX_CACHE_HITS_ALIAS, "Prompt tokens found there", stats.prefix_found_tokens),
+            (
+                names.MODEL_BYTES,
+                "Weights, keys, values that steps had to read",
+                self._model_bytes,
+            ),
+            (names.MODEL_FLOP, "Floating-point operations that steps had to do", self._flop),
         )
         for name, documentation, count in counts:
             family = CounterMetricFamily(name, documentation, labels=list(self._labels))
