@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.tiny_models import byte_tokenizer
 from llm_engine.engine import Engine, GenerationRequest, SamplingParameters
 from llm_engine.sampling.grammar import Grammars, choice_grammar, json_grammar, regex_grammar
 from llm_engine.server.fields.tools import Function
 from llm_engine.server.tools.formats import FORMATS, ToolFormat
-from tests.engine.tiny_llama import Answers, an_engine, byte_tokenizer, save_tiny_llama
+from tests.engine.tiny_llama import Answers, an_engine, save_tiny_llama
 
 END = 259
 SCHEMA: dict[str, Any] = {

@@ -31,6 +31,10 @@ class StepRunner(Protocol):
         """Return the bytes of all weights."""
 
     @property
+    def cache_bytes(self) -> int:
+        """Return the bytes of keys and values, written or not."""
+
+    @property
     def windows(self) -> tuple[int | None, ...]:
         """Return the window of each layer group; None: it sees everything."""
 

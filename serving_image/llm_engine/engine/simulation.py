@@ -69,6 +69,11 @@ class SimulatedRunner:
         return 0 if shape is None else shape.weight_bytes(Quantization.NONE, 2)
 
     @property
+    def cache_bytes(self) -> int:
+        """Return 0: nothing is kept."""
+        return 0
+
+    @property
     def windows(self) -> tuple[int | None, ...]:
         """Return the window of the one layer group: it sees everything."""
         return (None,)
