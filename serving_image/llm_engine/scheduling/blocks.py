@@ -19,11 +19,14 @@ class BlockPool:
 
     A block is free exactly when its count of owners is zero. A free block that is remembered by its
     key can still be shared, until it is taken for something else: the longest unused goes first.
+
+    keeps_prefixes  False remembers nothing
     """
 
-    def __init__(self, blocks: int) -> None:
+    def __init__(self, blocks: int, keeps_prefixes: bool = True) -> None:
         if blocks < 1:
             raise ValueError(f"a pool needs at least one block, not {blocks}")
+        self.keeps_prefixes = keeps_prefixes
         self._owners = [0] * blocks
         # Taken from the end: low numbers first, so that a quiet engine touches little memory.
         self._blank = list(range(blocks - 1, -1, -1))
@@ -94,7 +97,7 @@ class BlockPool:
         """
         if self._owners[block] == 0:
             raise ValueError(f"block {block} is free: nothing to remember")
-        if self._keys[block] is None and key not in self._remembered:
+        if self.keeps_prefixes and self._keys[block] is None and key not in self._remembered:
             self._keys[block] = key
             self._remembered[key] = block
 

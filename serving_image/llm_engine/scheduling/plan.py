@@ -154,6 +154,8 @@ def _admit(
         if share.budget == 0 or len(share.kept) >= limits.step_requests:
             break
         prefix = computed_prefix(request, pool)
+        if _is_coming(request, prefix, share.kept, pool):
+            break
         # Blocks that others hold cost nothing; free ones that are found are free no longer.
         found = {b for b in prefix.blocks if pool.owners(b) == 0} - share.found
         most = request.most_to_add(limits.step_tokens, limits.reserve_tokens, prefix)
@@ -171,5 +173,20 @@ def computed_prefix(request: Request, pool: BlockPool) -> Prefix:
 
     At least one token is to be computed: the next one is sampled from its result.
     """
-    whole = (len(request.tokens) - 1) // request.block_tokens if request.reads_prefixes else 0
+    reads = request.reads_prefixes and pool.keeps_prefixes
+    whole = (len(request.tokens) - 1) // request.block_tokens if reads else 0
     return longest_prefix(pool, request.digests[:whole], request.windows, request.block_tokens)
+
+
+def _is_coming(request: Request, prefix: Prefix, kept: Sequence[Request], pool: BlockPool) -> bool:
+    """Tell whether somebody ahead is about to compute the block after the prefix: wait for it."""
+    number = prefix.tokens // request.block_tokens
+    end = prefix.tokens + request.block_tokens
+    if not (request.reads_prefixes and pool.keeps_prefixes) or end >= len(request.tokens):
+        return False
+    return any(
+        other.rank < request.rank
+        and other.computed_tokens < end
+        and other.digests[number : number + 1] == [request.digests[number]]
+        for other in kept
+    )

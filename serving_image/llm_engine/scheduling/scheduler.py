@@ -23,18 +23,12 @@ class Scheduler:
     found_tokens      those that were
     """
 
-    def __init__(
-        self,
-        pool: BlockPool,
-        keeps_prefixes: bool = True,
-        choose_victim: Victim = least_computed,
-    ) -> None:
+    def __init__(self, pool: BlockPool, choose_victim: Victim = least_computed) -> None:
         self.pool = pool
         self.running: list[Request] = []
         self.waiting: list[Request] = []
         self.queried_tokens = 0
         self.found_tokens = 0
-        self._keeps_prefixes = keeps_prefixes
         self._choose_victim = choose_victim
         self._steps = 0
         self._arrivals = 0
@@ -74,8 +68,7 @@ class Scheduler:
         for request, count in tokens.items():
             whole_before = request.computed_tokens // request.block_tokens
             recomputed += request.advance(count)
-            if self._keeps_prefixes:
-                self._remember(request, whole_before)
+            self._remember(request, whole_before)
             self.pool.release(request.slide())
         return recomputed
 
@@ -83,7 +76,7 @@ class Scheduler:
         self.waiting.remove(request)
         insort(self.running, request, key=_rank)
         self.pool.share(prefix.blocks)
-        if self._keeps_prefixes and request.found_tokens is None:
+        if self.pool.keeps_prefixes and request.found_tokens is None:
             self.queried_tokens += request.prompt_tokens
             self.found_tokens += prefix.tokens
         request.begin(prefix)
