@@ -137,6 +137,14 @@ async def test_sampling_reaches_the_engine(served: Served) -> None:
     assert sampling == fields | unset | {"stop_token_ids": frozenset({9}), "logit_bias": biases}
 
 
+async def test_priority_and_salt_reach_the_engine(served: Served) -> None:
+    await served.complete(priority=-3, cache_salt="tenant a")
+    await served.complete()
+    first, second = served.engine.seen
+    assert (first.priority, first.cache_salt) == (-3, "tenant a")
+    assert (second.priority, second.cache_salt) == (0, "")
+
+
 async def test_what_is_not_given_is_the_engines_default(served: Served) -> None:
     await served.chat(temperature=None, top_k=-1, seed=None)
     sampling = served.engine.seen[0].sampling

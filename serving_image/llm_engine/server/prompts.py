@@ -96,6 +96,8 @@ def engine_requests(
             request_id=uuid.uuid4().hex,
             prompt_tokens=tuple(prompt),
             sampling=fields.sampling(limit, choice, grammar),
+            priority=fields.priority or 0,
+            cache_salt=fields.cache_salt or "",
             # What is wanted of a prompt must be computed, even if it was before.
             reads_prefixes=fields.wanted_prompt_logprobs is None,
         )

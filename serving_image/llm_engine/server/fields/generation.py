@@ -16,6 +16,7 @@ MOST_TOP_LOGPROBS: Final = 20
 MOST_BIASES: Final = 1024
 MOST_STOPS: Final = 16
 LONGEST_STOP: Final = 1024
+MOST_PRIORITY: Final = 100
 
 
 class StreamOptions(RequestModel):
@@ -44,6 +45,9 @@ class GenerationFields(StructuredFields):
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     logit_bias: dict[str, float] | None = Field(default=None, max_length=MOST_BIASES)
+    # The lower, the more urgent, as vLLM has it.
+    priority: int | None = Field(default=None, ge=-MOST_PRIORITY, le=MOST_PRIORITY)
+    cache_salt: str | None = Field(default=None, min_length=1, max_length=256)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
