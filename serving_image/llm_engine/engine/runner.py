@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from llm_engine.attention.backend import AttentionBackend
-from llm_engine.attention.batch import GroupTables, StepBatch
 from llm_engine.attention.cache import KVCache
+from llm_engine.engine.step_inputs import StepInputs, step_inputs
 from llm_engine.model.decoder import Decoder
 from llm_engine.sampling.choice import Choice, Score
 from llm_engine.sampling.logprobs import token_logprobs
@@ -72,43 +72,23 @@ class Runner:
         choices  one for each request that catches up with its text in this step, in order
         scores   what else is wanted of the tokens computed
         """
-        starts = [0]
-        ids: list[int] = []
-        sampled: list[int] = []
-        for request, count in tokens.items():
-            ids += request.tokens[request.computed_tokens : request.computed_tokens + count]
-            starts.append(len(ids))
-            if count == request.tokens_behind:
-                sampled.append(len(ids) - 1)
-        batch = StepBatch(
-            query_starts=tuple(starts),
-            context_tokens=tuple(r.computed_tokens + count for r, count in tokens.items()),
-            groups=tuple(
-                GroupTables(
-                    window_tokens=window,
-                    released=tuple(request.tables[group].released for request in tokens),
-                    blocks=tuple(request.tables[group].blocks for request in tokens),
-                )
-                for group, window in enumerate(self.windows)
-            ),
-            block_tokens=self._cache.block_tokens,
-        )
-        computed = [request.computed_tokens for request in tokens]
+        inputs = step_inputs(tokens, scores, self.windows, self.block_tokens)
+        hidden = self.hidden(inputs)
+        count = inputs.sampled_rows
+        chosen = sample(self._decoder.project(hidden[:count]), choices) if count else []
+        return StepResult(chosen, self._score(hidden[count:], scores) if scores else ())
+
+    @torch.inference_mode()
+    def hidden(self, inputs: StepInputs) -> Tensor:
+        """Compute a step; return the states [rows, hidden_size] from which logits follow."""
         device = self._decoder.device
-        scored_rows = [
-            starts[score.order] + position - 1 - computed[score.order]
-            for score in scores
-            for position in score.positions
-        ]
-        hidden = self._decoder.hidden(
-            torch.tensor(ids, device=device),
-            torch.tensor(batch.positions(), device=device),
-            torch.tensor(sampled + scored_rows, dtype=torch.int64, device=device),
+        return self._decoder.hidden(
+            torch.tensor(inputs.ids, device=device),
+            torch.tensor(inputs.batch.positions(), device=device),
+            torch.tensor(inputs.rows, dtype=torch.int64, device=device),
             self._attention,
-            self._attention.plan(batch),
+            self._attention.plan(inputs.batch),
         )
-        chosen = sample(self._decoder.project(hidden[: len(sampled)]), choices) if sampled else []
-        return StepResult(chosen, self._score(hidden[len(sampled) :], scores) if scores else ())
 
     def _score(self, hidden: Tensor, scores: Sequence[Score]) -> list[list[TokenLogprob]]:
         """Return the log-probabilities wanted; a few rows at a time, since logits are large."""

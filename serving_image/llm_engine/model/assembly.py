@@ -1,18 +1,24 @@
 """Build a decoder from a checkpoint: convert, fuse and quantize tensor by tensor."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from llm_engine.contract.quantization import Quantization
+from llm_engine.contract.tensor_parallel import (
+    gate_up_rows,
+    query_key_value_rows,
+    rank_shape,
+)
 from llm_engine.model.decoder import Decoder, Layer
 from llm_engine.model.feed_forward import ACTIVATIONS, Experts, FeedForward, GatedMlp
+from llm_engine.model.rank_part import RankPart, Summed
 from llm_engine.model.rotary import rotary_table
-from llm_engine.quantization.linear import Linear, make_linear
-from llm_engine.quantization.weight import fuse
+from llm_engine.quantization.linear import Linear, make_linear, quantized
+from llm_engine.quantization.weight import fuse, take_columns, take_rows
 from llm_engine.weights.checkpoint import Checkpoint
-from llm_engine.weights.names import Matrix, Mlp, layer_tensors, weight
+from llm_engine.weights.names import LayerTensors, Matrix, Mlp, layer_tensors, weight
 from llm_engine.weights.settings import DecoderSettings
 from llm_engine.weights.tensors import TensorReader
 
@@ -24,18 +30,19 @@ def load_decoder(
     device: torch.device,
     max_context_tokens: int,
     is_invariant: bool = False,
+    part: RankPart | None = None,
 ) -> Decoder:
-    """Load all weights; never holds more than one layer twice.
+    """Load all weights, or a rank's part of them; never holds more than one layer twice.
 
     is_invariant  each row of a step is to have the same bits whatever rows come with it
     """
     reader = TensorReader(checkpoint)
     settings = checkpoint.settings
-    load = _Loading(settings, reader, quantization, dtype, device, is_invariant)
+    load = _Loading(settings, reader, quantization, dtype, device, is_invariant, part or RankPart())
     embedding = load.kept(weight(settings.names.embedding))
     tied = settings.shape.tied_embeddings
     return Decoder(
-        settings=settings,
+        settings=replace(settings, shape=rank_shape(settings.shape, load.part.rank.count)),
         embedding=embedding,
         layers=tuple(load.layer(layer) for layer in range(settings.shape.layers)),
         final_norm=load.norm(settings.names.final_norm),
@@ -54,6 +61,7 @@ class _Loading:
     dtype: torch.dtype
     device: torch.device
     is_invariant: bool
+    part: RankPart
 
     def layer(self, index: int) -> Layer:
         """Load one layer."""
@@ -61,16 +69,22 @@ class _Loading:
         tensors = layer_tensors(settings.names, settings.shape, index)
         norms = {field: self.norm(name) for field, (name, _) in tensors.norms.items()}
         is_local = settings.local_rope is not None and index in settings.shape.windowed_layers
-        mlps = tuple(self.mlp(mlp) for mlp in tensors.mlps)
+        out = self.linear(
+            (tensors.attention_out,),
+            columns=self.part.rank.part(tensors.attention_out.in_features),
+        )
         return Layer(
             attention_norm=norms["attention_norm"],
-            query_key_value=self.linear(*tensors.query_key_value),
+            query_key_value=self.linear(
+                tensors.query_key_value,
+                rows=query_key_value_rows(settings.shape, self.part.rank),
+            ),
             query_norm=norms.get("query_norm"),
             key_norm=norms.get("key_norm"),
-            attention_out=self.linear(tensors.attention_out),
+            attention_out=self.summed(out),
             attention_post_norm=norms.get("attention_post_norm"),
             mlp_norm=norms["mlp_norm"],
-            mlp=mlps[0] if tensors.router is None else self.experts(tensors.router, mlps),
+            mlp=self.summed(self.feed_forward(tensors)),
             mlp_post_norm=norms.get("mlp_post_norm"),
             rotation=1 if is_local else 0,
         )
@@ -86,33 +100,61 @@ class _Loading:
         stored = self.reader.read(weight(name)).float() + self.settings.norm_offset
         return stored.to(device=self.device, dtype=dtype)
 
-    def linear(self, *pieces: Matrix) -> Linear:
-        """Load one linear, whose pieces lie below each other."""
-        fused = fuse([self.reader.matrix(piece) for piece in pieces], self.dtype, self.device)
+    def linear(
+        self,
+        pieces: tuple[Matrix, ...],
+        rows: tuple[range, ...] | None = None,
+        columns: range | None = None,
+    ) -> Linear:
+        """Load one linear, whose pieces lie below each other, and keep this rank's part.
+
+        It is quantized as a whole, so that ranks hold exactly the weights of a single one.
+
+        rows, columns  this rank's outputs, or inputs
+        """
+        whole = fuse([self.reader.matrix(piece) for piece in pieces], self.dtype, self.device)
+        kept = quantized(whole, self.quantization)
         biases = [bias for piece in pieces if (bias := self.reader.bias(piece)) is not None]
         bias = torch.cat(biases).to(device=self.device, dtype=self.dtype) if biases else None
-        return make_linear(fused, self.quantization, bias, is_invariant=self.is_invariant)
+        rank = self.part.rank
+        if rank.count > 1 and rows is not None:
+            own = torch.tensor([row for part in rows for row in part], device=self.device)
+            kept = take_rows(kept, own)
+            bias = None if bias is None else bias[own]
+        elif rank.count > 1 and columns is not None:
+            kept = take_columns(kept, columns)
+            bias = bias if rank.index == 0 else None  # a sum has it once
+        return make_linear(kept, Quantization.NONE, bias, is_invariant=self.is_invariant)
 
     def plain(self, kept: Tensor) -> Linear:
         """Return the linear of a weight that is never quantized."""
         return make_linear(kept, Quantization.NONE, is_invariant=self.is_invariant)
 
-    def mlp(self, mlp: Mlp) -> FeedForward:
-        """Load one MLP, or one expert."""
-        return GatedMlp(
-            gate_up=self.linear(*mlp.gate_up),
-            down=self.linear(mlp.down),
-            activation=ACTIVATIONS[self.settings.activation],
-        )
-
-    def experts(self, router: Matrix, experts: tuple[FeedForward, ...]) -> Experts:
-        """Load the router, which stays in the compute dtype."""
+    def feed_forward(self, tensors: LayerTensors) -> FeedForward:
+        """Load a layer's MLP, or its experts and their router, which is never quantized."""
+        mlps = tuple(self.mlp(mlp) for mlp in tensors.mlps)
+        if tensors.router is None:
+            return mlps[0]
         return Experts(
-            router=self.plain(self.kept(weight(router.name))),
-            experts=experts,
+            router=self.plain(self.kept(weight(tensors.router.name))),
+            experts=mlps,
             experts_per_token=self.settings.shape.experts_per_token or 1,
             chosen_sum_to_one=self.settings.chosen_sum_to_one,
         )
+
+    def mlp(self, mlp: Mlp) -> FeedForward:
+        """Load one MLP, or one expert."""
+        width = mlp.down.in_features
+        return GatedMlp(
+            gate_up=self.linear(mlp.gate_up, rows=gate_up_rows(width, self.part.rank)),
+            down=self.linear((mlp.down,), columns=self.part.rank.part(width)),
+            activation=ACTIVATIONS[self.settings.activation],
+        )
+
+    def summed(self, part: Linear) -> Linear:
+        """Add up what the ranks compute, where there are several."""
+        sum_ranks = self.part.sum_ranks
+        return part if sum_ranks is None else Summed(part, sum_ranks)
 
 
 def _rotations(

@@ -25,7 +25,7 @@ class FeedForward(Protocol):
         """Bytes of all its weights."""
         ...
 
-    def __call__(self, normed: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """Map [tokens, hidden_size] to [tokens, hidden_size]."""
         ...
 
@@ -43,9 +43,9 @@ class GatedMlp:
         """Bytes of both linears."""
         return self.gate_up.weight_bytes + self.down.weight_bytes
 
-    def __call__(self, normed: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """Map [tokens, hidden_size] to [tokens, hidden_size]."""
-        gate, up = self.gate_up(normed).chunk(2, dim=-1)
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(self.activation(gate) * up)
 
 
@@ -67,23 +67,23 @@ class Experts:
         """Bytes of the router and all experts."""
         return self.router.weight_bytes + sum(expert.weight_bytes for expert in self.experts)
 
-    def __call__(self, normed: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """Map [tokens, hidden_size] to [tokens, hidden_size]: each expert is called once."""
-        if not len(normed):  # the middle of a prompt: no row of the last layer is asked for
-            return normed
-        probabilities = torch.softmax(self.router(normed).float(), dim=-1)
+        if not len(x):  # the middle of a prompt: no row of the last layer is asked for
+            return x
+        probabilities = torch.softmax(self.router(x).float(), dim=-1)
         weights, chosen = probabilities.topk(self.experts_per_token)  # [tokens, per_token]
         if self.chosen_sum_to_one:
             weights = weights / weights.sum(dim=-1, keepdim=True)
         # Choices in the order of their experts: each expert's tokens lie side by side.
         order = chosen.flatten().argsort(stable=True)
         counts = chosen.flatten().bincount(minlength=len(self.experts)).tolist()
-        inputs = torch.split(normed[order // self.experts_per_token], counts)
+        inputs = torch.split(x[order // self.experts_per_token], counts)
         outputs = [
             expert(rows) for expert, rows in zip(self.experts, inputs, strict=True) if len(rows)
         ]
-        seen = torch.empty(len(order), normed.shape[1], dtype=normed.dtype, device=normed.device)
+        seen = x.new_empty(len(order), x.shape[1])
         seen[order] = torch.cat(outputs)
         # A token's experts are summed in the order of its own choice, whoever else is in the step.
-        weighed = seen.view(*chosen.shape, -1) * weights[:, :, None].to(normed.dtype)
+        weighed = seen.view(*chosen.shape, -1) * weights[:, :, None].to(x.dtype)
         return weighed.sum(dim=1)

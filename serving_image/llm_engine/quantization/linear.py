@@ -42,8 +42,7 @@ def make_linear(
 
 
 def _make_linear(weight: Weight, quantization: Quantization, bias: Tensor | None) -> Linear:
-    if isinstance(weight, Tensor):
-        weight = _quantized(weight, quantization)
+    weight = quantized(weight, quantization)
     if isinstance(weight, Int8Weight):
         return Int8Linear(weight, bias)
     if isinstance(weight, Int4Weight):
@@ -53,7 +52,10 @@ def _make_linear(weight: Weight, quantization: Quantization, bias: Tensor | None
     return PlainLinear(weight, bias)
 
 
-def _quantized(weight: Tensor, quantization: Quantization) -> Weight:
+def quantized(weight: Weight, quantization: Quantization) -> Weight:
+    """Round a weight to the layout of `quantization`; one that is quantized stays as it is."""
+    if not isinstance(weight, Tensor):
+        return weight
     if quantization is Quantization.INT8:
         return quantize_int8(weight)
     if quantization is Quantization.FP8:
