@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from llm_engine.contract.arguments import BLOCK_TOKENS
 from llm_engine.contract.layer_groups import block_bytes, blocks_per_request, group_layers
-from llm_engine.contract.quantization import Quantization, linear_bytes
+from llm_engine.contract.quantization import Quantization
 from llm_engine.contract.shape import ModelShape
 
 KV_SHARE: Final = 0.9
@@ -171,13 +171,13 @@ def _plan(shape: ModelShape, request: MemoryRequest, *, blocks: int, needed: int
     dtype_bytes = request.dtype_bytes
     matrix = shape.vocabulary * shape.hidden_size * dtype_bytes
     head = 0 if shape.tied_embeddings else matrix
-    linears = _linear_bytes(shape, request.quantization, dtype_bytes)
+    linears = shape.linear_bytes(request.quantization, dtype_bytes)
     weights = shape.weight_bytes(request.quantization, dtype_bytes)
     size = block_bytes(shape, request.block_tokens, dtype_bytes)
     gathered = blocks * size // group_layers(shape) if request.gathers else 0
     return MemoryPlan(
         device=request.device,
-        quantization=request.quantization,
+        quantization=shape.stored_quantization or request.quantization,
         dtype_bytes=dtype_bytes,
         context_tokens=request.context_tokens,
         framework_bytes=request.framework_bytes,
@@ -194,14 +194,6 @@ def _plan(shape: ModelShape, request: MemoryRequest, *, blocks: int, needed: int
         logits_bytes=request.step.requests * shape.vocabulary * (2 * dtype_bytes + SAMPLING_BYTES),
         free_bytes=request.free_bytes,
         most_context_tokens=0,
-    )
-
-
-def _linear_bytes(shape: ModelShape, quantization: Quantization, dtype_bytes: int) -> int:
-    return sum(
-        linear.count
-        * linear_bytes(quantization, linear.out_features, linear.in_features, dtype_bytes)
-        for linear in shape.linears
     )
 
 

@@ -19,6 +19,8 @@ INT4_GROUP_SIZE: Final = 32
 """Weights along the input that share a scale and an offset, where the engine quantizes to int4."""
 INT4_GROUP_BYTES: Final = 4
 """Bytes of that scale and that offset, both bf16."""
+STORED_INT4_GROUP_BYTES: Final = 8
+"""The same of a checkpoint that is quantized already, both fp32: only these lose nothing."""
 
 
 def linear_bytes(
@@ -34,6 +36,20 @@ def linear_bytes(
     if quantization is Quantization.INT4 and has_whole_groups(in_features):
         return elements // 2 + elements // INT4_GROUP_SIZE * INT4_GROUP_BYTES
     return elements * dtype_bytes
+
+
+def stored_linear_bytes(
+    quantization: Quantization, out_features: int, in_features: int, group_size: int | None
+) -> int:
+    """Return the bytes that one linear weight of a quantized checkpoint takes in memory.
+
+    group_size  inputs that share a scale in the checkpoint; None: all inputs of a row do
+    """
+    elements = out_features * in_features
+    groups = out_features * -(-in_features // (group_size or in_features))
+    if quantization is Quantization.INT4:
+        return elements // 2 + groups * STORED_INT4_GROUP_BYTES
+    return elements + groups * ROW_SCALE_BYTES
 
 
 def has_whole_groups(in_features: int) -> bool:

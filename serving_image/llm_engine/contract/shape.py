@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from llm_engine.contract.quantization import Quantization, linear_bytes
+from llm_engine.contract.quantization import Quantization, linear_bytes, stored_linear_bytes
 
 FP32_BYTES: Final = 4
 
@@ -100,6 +100,18 @@ class ModelShape(BaseModel):
         examples=[[0]],
     )
 
+    stored_quantization: Quantization | None = Field(
+        default=None,
+        description="How the checkpoint's linears are quantized already, and are kept.",
+        examples=["Int4"],
+    )
+    stored_group_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="Inputs that share a scale in such a checkpoint; absent: all of a row do.",
+        examples=[128],
+    )
+
     @model_validator(mode="after")
     def _check_windows(self) -> Self:
         if (self.window_tokens is None) != (not self.windowed_layers):
@@ -180,6 +192,24 @@ class ModelShape(BaseModel):
         per_layer += 2 * self.head_dim if self.qk_norm else 0
         return self.layers * per_layer + self.hidden_size
 
+    def linear_bytes(self, quantization: Quantization, dtype_bytes: int) -> int:
+        """Return the bytes of all linears of the layers, biases left out.
+
+        A checkpoint that is quantized already stays so, whatever the quantization asked for.
+        """
+        stored = self.stored_quantization
+        return sum(
+            linear.count
+            * (
+                linear_bytes(quantization, linear.out_features, linear.in_features, dtype_bytes)
+                if stored is None
+                else stored_linear_bytes(
+                    stored, linear.out_features, linear.in_features, self.stored_group_size
+                )
+            )
+            for linear in self.linears
+        )
+
     def weight_bytes(self, quantization: Quantization, dtype_bytes: int) -> int:
         """Return the bytes of all weights in memory.
 
@@ -187,11 +217,7 @@ class ModelShape(BaseModel):
 
         dtype_bytes  bytes per element of the compute dtype: 2 for bf16, 4 for fp32
         """
-        linears = sum(
-            linear.count
-            * linear_bytes(quantization, linear.out_features, linear.in_features, dtype_bytes)
-            for linear in self.linears
-        )
+        linears = self.linear_bytes(quantization, dtype_bytes)
         norm_bytes = FP32_BYTES if self.fp32_norms else dtype_bytes
         return linears + self._kept * dtype_bytes + self._norms * norm_bytes
 

@@ -18,6 +18,7 @@ from llm_engine.scheduling.plan import Limits
 from llm_engine.tokenizer.tokenizer import load_tokenizer
 from llm_engine.weights.checkpoint import Checkpoint, open_checkpoint
 from llm_engine.weights.source import resolve_source
+from llm_engine.weights.stored_config import check_wanted
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +52,7 @@ def load(model: str, options: LoadOptions, on_phase: Callable[[str], None]) -> L
     checkpoint = open_checkpoint(resolve_source(model))
     context = choose_context(checkpoint, options.max_context_tokens)
     tokenizer = load_tokenizer(checkpoint)
+    check_wanted(checkpoint.settings.stored, options.quantization)
     on_phase("import")
     # Threads that wait for work must sleep: spinning ones take the CPU from those that have some,
     # and a step then takes 40 times as long on a machine that is shared. Read when torch loads.

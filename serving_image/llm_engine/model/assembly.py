@@ -16,7 +16,8 @@ from llm_engine.model.feed_forward import ACTIVATIONS, Experts, FeedForward, Gat
 from llm_engine.model.rank_part import RankPart, Summed
 from llm_engine.model.rotary import rotary_table
 from llm_engine.quantization.linear import Linear, make_linear, quantized
-from llm_engine.quantization.weight import fuse, take_columns, take_rows
+from llm_engine.quantization.repack import repack
+from llm_engine.quantization.weight import Weight, fuse, take_columns, take_rows
 from llm_engine.weights.checkpoint import Checkpoint
 from llm_engine.weights.names import LayerTensors, Matrix, Mlp, layer_tensors, weight
 from llm_engine.weights.settings import DecoderSettings
@@ -112,7 +113,7 @@ class _Loading:
 
         rows, columns  this rank's outputs, or inputs
         """
-        whole = fuse([self.reader.matrix(piece) for piece in pieces], self.dtype, self.device)
+        whole = fuse([self.piece(piece) for piece in pieces], self.dtype, self.device)
         kept = quantized(whole, self.quantization)
         biases = [bias for piece in pieces if (bias := self.reader.bias(piece)) is not None]
         bias = torch.cat(biases).to(device=self.device, dtype=self.dtype) if biases else None
@@ -125,6 +126,13 @@ class _Loading:
             kept = take_columns(kept, columns)
             bias = bias if rank.index == 0 else None  # a sum has it once
         return make_linear(kept, Quantization.NONE, bias, is_invariant=self.is_invariant)
+
+    def piece(self, matrix: Matrix) -> Weight:
+        """Read a weight as the checkpoint has it, quantized or not."""
+        tensors = self.reader.stored(matrix)
+        if self.settings.stored is None or not tensors:
+            return self.reader.matrix(matrix)
+        return repack(self.settings.stored, tensors)
 
     def plain(self, kept: Tensor) -> Linear:
         """Return the linear of a weight that is never quantized."""

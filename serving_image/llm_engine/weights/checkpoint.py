@@ -19,9 +19,9 @@ from llm_engine.weights.settings import (
     settings_from_folder,
     settings_from_gguf,
 )
+from llm_engine.weights.stored_tensors import RequiredTensor, required_tensors
 
 _GGUF_DTYPES: Final = frozenset(name for name, _, _ in TENSOR_TYPES.values())
-_SAFETENSORS_DTYPES: Final = frozenset({"F32", "F16", "BF16"})
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,13 @@ def _open_folder(folder: Path) -> Checkpoint:
         )
     settings = settings_from_folder(folder)
     found = read_safetensors_headers(folder)
-    wanted = names.expected_shapes(settings.names, settings.shape)
-    tensors = _checked(folder, wanted, found, _SAFETENSORS_DTYPES)
+    required = required_tensors(
+        names.expected_shapes(settings.names, settings.shape),
+        names.linear_weights(settings.names, settings.shape),
+        settings.stored,
+        found,
+    )
+    tensors = _checked(folder, required, found)
     return Checkpoint(folder, "safetensors", settings, tensors, {})
 
 
@@ -102,37 +107,38 @@ def _open_gguf(path: Path) -> Checkpoint:
             f"{path}: has tensor {name}; this engine reads longrope from safetensors only",
         )
     wanted = names.expected_shapes(settings.names, settings.shape)
-    tensors = _checked(path, wanted, header.tensors, _GGUF_DTYPES)
+    required = [RequiredTensor(name, _GGUF_DTYPES, (shape,)) for name, shape in wanted.items()]
+    tensors = _checked(path, required, header.tensors)
     factors = header.tensors.get(names.GGUF_ROPE_FACTORS)
     return Checkpoint(path, "gguf", settings, tensors, header.metadata, factors)
 
 
 def _checked(
     path: Path,
-    wanted: dict[str, tuple[int, ...]],
+    required: list[RequiredTensor],
     found: dict[str, TensorEntry],
-    dtypes: frozenset[str],
 ) -> dict[str, TensorEntry]:
-    """Return the wanted tensors, each of the shape it must have."""
-    missing = [name for name in wanted if name not in found]
+    """Return the required tensors, each of a shape and a dtype that it may have."""
+    missing = [tensor.name for tensor in required if tensor.name not in found]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise ModelRefused(
             FailureReason.INVALID_MODEL,
             f"{path}: no tensor {', '.join(missing[:3])}{more}; expected every weight of the model",
         )
-    for name, shape in wanted.items():
-        entry = found[name]
-        if entry.shape != shape:
+    for tensor in required:
+        entry = found[tensor.name]
+        if entry.shape not in tensor.shapes:
             raise ModelRefused(
                 FailureReason.INVALID_MODEL,
                 f"{entry.path}: tensor {entry.name} has shape {list(entry.shape)}; "
-                f"expected {list(shape)} from the model's configuration",
+                f"expected {' or '.join(str(list(shape)) for shape in tensor.shapes)} "
+                f"from the model's configuration",
             )
-        if entry.dtype not in dtypes:
+        if entry.dtype not in tensor.dtypes:
             raise ModelRefused(
                 FailureReason.UNSUPPORTED_MODEL,
                 f"{entry.path}: tensor {entry.name} has dtype {entry.dtype}; "
-                f"this engine reads {', '.join(sorted(dtypes))}",
+                f"this engine reads {', '.join(sorted(tensor.dtypes))}",
             )
-    return {name: found[name] for name in wanted}
+    return {tensor.name: found[tensor.name] for tensor in required}

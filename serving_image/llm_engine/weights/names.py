@@ -180,6 +180,15 @@ def expected_shapes(names: Names, shape: ModelShape) -> dict[str, tuple[int, ...
     return expected
 
 
+def linear_weights(names: Names, shape: ModelShape) -> frozenset[str]:
+    """Return the whole names of the weights that may be quantized."""
+    return frozenset(
+        weight(matrix.name)
+        for layer in range(shape.layers)
+        for matrix in layer_tensors(names, shape, layer).matrices()
+    )
+
+
 def weight(name: str) -> str:
     """Return the whole name of a weight."""
     return name + ".weight"

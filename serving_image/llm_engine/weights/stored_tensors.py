@@ -1,10 +1,12 @@
 """The tensors that stand in a file for the weight of one linear, where it is quantized there."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from llm_engine.contract.inspection import FailureReason, ModelRefused
 from llm_engine.contract.stored_format import FP8_BLOCK, StoredFormat, StoredMethod
+from llm_engine.weights.header import TensorEntry
 
 FLOATS: Final = frozenset({"F32", "F16", "BF16"})
 _WORDS: Final = frozenset({"I32"})
@@ -12,6 +14,12 @@ _BYTES: Final = {
     StoredMethod.INT8: frozenset({"I8"}),
     StoredMethod.FP8: frozenset({"F8_E4M3"}),
 }
+SUFFIXES: Final = (
+    "qweight", "qzeros", "scales",
+    "weight_packed", "weight_scale", "weight_zero_point",
+    "weight", "weight_scale_inv",
+)  # fmt: skip
+"""Whatever a quantized linear may have in the files."""
 _WORD_NUMBERS: Final = 8
 """Numbers of 4 bits in an int32."""
 
@@ -23,6 +31,31 @@ class RequiredTensor:
     name: str
     dtypes: frozenset[str]
     shapes: tuple[tuple[int, ...], ...]
+
+
+def required_tensors(
+    wanted: Mapping[str, tuple[int, ...]],
+    linears: Collection[str],
+    stored: StoredFormat | None,
+    found: Mapping[str, TensorEntry],
+) -> list[RequiredTensor]:
+    """Return what a folder must have where these tensors are wanted.
+
+    A checkpoint may leave some of its linears unquantized; the files show which.
+
+    wanted   shapes by whole names
+    linears  whole names of the weights that may be quantized
+    """
+    required = []
+    for name, shape in wanted.items():
+        is_plain = name in found and found[name].dtype in FLOATS
+        if stored is None or name not in linears or is_plain or len(shape) != 2:
+            required.append(RequiredTensor(name, FLOATS, (shape,)))
+        else:
+            out_features, in_features = shape
+            linear = name.removesuffix(".weight")
+            required += stored_tensors(stored, linear, out_features, in_features)
+    return required
 
 
 def stored_tensors(

@@ -9,9 +9,17 @@ from llm_engine.weights.ggml_blocks import DECODERS, QUANTIZED_BLOCK
 from llm_engine.weights.header import TensorEntry
 from llm_engine.weights.mapped_files import MappedFiles
 from llm_engine.weights.names import Matrix, bias, weight
+from llm_engine.weights.stored_tensors import FLOATS, SUFFIXES
 
 # What needs no decoding is mapped from the file as it is.
-_STORED_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_STORED_DTYPES = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "I8": torch.int8,
+    "I32": torch.int32,
+}
 
 
 class TensorReader:
@@ -37,6 +45,22 @@ class TensorReader:
         if matrix.expert is not None:
             entry = entry.part(matrix.expert, matrix.experts)
         return in_halves(self._decode(entry), matrix)
+
+    def stored(self, matrix: Matrix) -> dict[str, Tensor]:
+        """Return the tensors of a linear that is quantized in the files, by suffix; none: not so.
+
+        They may share memory with the files.
+        """
+        tensors = self._checkpoint.tensors
+        entry = tensors.get(weight(matrix.name))
+        if self._checkpoint.settings.stored is None or (entry and entry.dtype in FLOATS):
+            return {}
+        prefix = matrix.name + "."
+        return {
+            name.removeprefix(prefix): self.read(name)
+            for name in (prefix + suffix for suffix in SUFFIXES)
+            if name in tensors
+        }
 
     def bias(self, matrix: Matrix) -> Tensor | None:
         """Return the bias of a linear, or of a piece of one; None where it has none."""

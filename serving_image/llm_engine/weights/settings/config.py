@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from llm_engine.contract.shape import ModelShape
+from llm_engine.contract.stored_format import StoredFormat
 from llm_engine.weights.header import refuse
 from llm_engine.weights.settings.decoder import Activation, DecoderSettings
 from llm_engine.weights.settings.families import FAMILIES, Family
@@ -18,12 +19,13 @@ from llm_engine.weights.settings.values import (
     token_ids,
     unsupported,
 )
+from llm_engine.weights.stored_config import read_stored_format
 
 _ACTIVATIONS: Final[Mapping[str, Activation]] = {
     "silu": "silu",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
-_REFUSED: Final = ("mlp_bias", "use_bidirectional_attention", "quantization_config")
+_REFUSED: Final = ("mlp_bias", "use_bidirectional_attention")
 _FULL, _WINDOWED = "full_attention", "sliding_attention"
 
 
@@ -40,7 +42,8 @@ def settings_from_folder(folder: Path) -> DecoderSettings:
         if config.get(flag):
             unsupported(path, f"{flag} is {config[flag]!r:.100}", "needs it absent or false")
     values = Values(path, {**family.defaults, **config})
-    shape = _shape(values, family)
+    stored = read_stored_format(path, config)
+    shape = _shape(values, family, stored)
     rope, local_rope = _ropes(values, shape)
     generation = folder / "generation_config.json"
     ends = read_json_object(generation).get("eos_token_id") if generation.is_file() else None
@@ -48,6 +51,7 @@ def settings_from_folder(folder: Path) -> DecoderSettings:
     return DecoderSettings(
         shape=shape,
         names=family.names,
+        stored=stored,
         rms_eps=values.positive("rms_norm_eps", 1e-6),
         rope=rope,
         local_rope=local_rope,
@@ -62,7 +66,7 @@ def settings_from_folder(folder: Path) -> DecoderSettings:
     )
 
 
-def _shape(values: Values, family: Family) -> ModelShape:
+def _shape(values: Values, family: Family, stored: StoredFormat | None) -> ModelShape:
     heads = values.whole("num_attention_heads")
     hidden = values.whole("hidden_size")
     layers = values.whole("num_hidden_layers", most=MOST_LAYERS)
@@ -88,6 +92,8 @@ def _shape(values: Values, family: Family) -> ModelShape:
         qk_norm=family.qk_norm,
         post_norms=family.is_gemma,
         fp32_norms=family.is_gemma,
+        stored_quantization=stored.quantization if stored else None,
+        stored_group_size=stored.group_size if stored else None,
         **_experts(values, layers),
     )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llm_engine.contract.shape import ModelShape
+from llm_engine.contract.stored_format import StoredFormat
 from llm_engine.weights.names import Names
 from llm_engine.weights.settings.rope import Rope
 
@@ -15,6 +16,7 @@ class DecoderSettings:
     """One decoder: a family's fixed traits and a model's own values.
 
     names               of its tensors in the files
+    stored              how the files quantize the linears; None: they do not
     local_rope          rotations of windowed layers where they have their own; None: as all layers
     norm_offset         added to a norm's weight: Gemma stores its difference from 1
     attention_scale     factor on attention scores
@@ -30,6 +32,7 @@ class DecoderSettings:
     rms_eps: float
     rope: Rope
     attention_scale: float
+    stored: StoredFormat | None = None
     local_rope: Rope | None = None
     activation: Activation = "silu"
     norm_offset: float = 0.0
