@@ -21,6 +21,7 @@ from typing import Any, Final
 import torch
 
 from benchmarks.tiny_models import CONTEXT_TOKENS, FAMILIES, decide_routes, family_model, save_model
+from llm_engine.contract.arguments import AttentionName
 from llm_engine.contract.layer_groups import block_bytes, blocks_per_request
 from llm_engine.engine import Engine, EngineStats, GenerationRequest, SamplingParameters
 from llm_engine.engine.loading import LoadOptions, load
@@ -112,10 +113,16 @@ def make_reference(family: str, folder: Path) -> Reference:
     return Reference(folder, exact, rounded, _clear_prompts(exact))
 
 
-def judge(reference: Reference, dtype: str, condition: Condition, device: str = "cpu") -> Verdict:
+def judge(
+    reference: Reference,
+    dtype: str,
+    condition: Condition,
+    device: str = "cpu",
+    attention: AttentionName = AttentionName.AUTO,
+) -> Verdict:
     """Run the engine under a condition and compare its tokens with the reference's."""
     prompts = reference.prompts
-    engine = _engine(reference.folder, dtype, condition, device)
+    engine = _engine(reference.folder, dtype, condition, device, attention)
     engine.start()
     try:
         if condition.repeats:
@@ -186,7 +193,9 @@ def _clear_prompts(model: Any) -> tuple[list[int], ...]:
     return tuple(chosen)
 
 
-def _engine(folder: Path, dtype: str, condition: Condition, device: str) -> Engine:
+def _engine(
+    folder: Path, dtype: str, condition: Condition, device: str, attention: AttentionName
+) -> Engine:
     shape = open_checkpoint(folder).settings.shape
     itemsize = getattr(torch, dtype).itemsize
     # What the engine itself demands: room for one request under its own limits.
@@ -194,6 +203,7 @@ def _engine(folder: Path, dtype: str, condition: Condition, device: str) -> Engi
     options = LoadOptions(
         device=device,
         dtype=dtype,
+        attention=attention,
         block_tokens=BLOCK_TOKENS,
         kv_cache_bytes=blocks * block_bytes(shape, BLOCK_TOKENS, itemsize)
         if condition.is_tight

@@ -93,7 +93,8 @@ def make_step(case: Case, device: torch.device) -> Step:
     )
     heads = case.kv_heads * case.group
     # As a decoder makes them: a view of a wider row.
-    queries = torch.randn(sum(counts), heads + 1, case.head_dim).to(case.dtype)[:, :heads]
+    wider = torch.randn(sum(counts), heads + 1, case.head_dim).to(case.dtype)
+    queries = wider[:, :heads]
     new = torch.cat([text[-count:] for text, count in zip(texts, counts, strict=True)])
     exact = torch.cat(
         [
@@ -101,7 +102,7 @@ def make_step(case: Case, device: torch.device) -> Step:
             for rows, text in zip(torch.split(queries, counts), texts, strict=True)
         ]
     )
-    return Step(case, cache, batch, queries.to(device), new.to(device), exact)
+    return Step(case, cache, batch, wider.to(device)[:, :heads], new.to(device), exact)
 
 
 def a_cache(case: Case, blocks: int, device: torch.device) -> KVCache:

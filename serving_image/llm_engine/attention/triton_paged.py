@@ -42,9 +42,17 @@ class GroupPlan:
 
 
 class TritonAttention:
-    """Attention of a step's queries over the cache on an NVIDIA GPU, or in Triton's interpreter."""
+    """Attention of a step's queries over the cache on an NVIDIA GPU, or in Triton's interpreter.
 
-    def __init__(self, cache: KVCache, settings: AttentionSettings) -> None:
+    shapes  of tiles, for few query rows and for many; None: those of `tile_shapes`
+    """
+
+    def __init__(
+        self,
+        cache: KVCache,
+        settings: AttentionSettings,
+        shapes: tuple[TileShape, TileShape] | None = None,
+    ) -> None:
         _, _, kv_heads, _, head_dim = cache.slots[0].shape
         self._cache = cache
         self._device = cache.slots[0].device
@@ -55,7 +63,7 @@ class TritonAttention:
             else INTERPRETED_PROCESSORS
         )
         dtype = cache.slots[0].dtype
-        self._shapes = tile_shapes(self._heads[1], head_dim, dtype.itemsize)
+        self._shapes = shapes or tile_shapes(self._heads[1], head_dim, dtype.itemsize)
         cap = settings.softcap
         self._scale = settings.scale * LOG2_E if cap is None else settings.scale / cap
         self._cap = 0.0 if cap is None else cap * LOG2_E

@@ -67,6 +67,7 @@ def load(model: str, options: LoadOptions, on_phase: Callable[[str], None]) -> L
     with returned_when_freed():
         runner, limits = _load_runner(checkpoint, options, device, dtype, host, context)
     on_phase("warmup")
+    runner.enter_thread()
     _warm_up(runner)
     shape = checkpoint.settings.shape
     return Loaded(

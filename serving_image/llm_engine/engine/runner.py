@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from llm_engine.attention.backend import AttentionBackend
 from llm_engine.attention.cache import KVCache
+from llm_engine.attention.staging import to_device
 from llm_engine.engine.step_inputs import StepInputs, step_inputs
 from llm_engine.model.decoder import Decoder
 from llm_engine.sampling.choice import Choice, Score
@@ -59,6 +61,8 @@ class Runner:
     def enter_thread(self) -> None:
         """Set what torch keeps per thread."""
         torch.set_num_threads(self._threads)
+        if self._decoder.device.type == "cuda":
+            torch.cuda.set_device(self._decoder.device)  # where Triton's kernels run
 
     @torch.inference_mode()
     def run(
@@ -81,14 +85,11 @@ class Runner:
     @torch.inference_mode()
     def hidden(self, inputs: StepInputs) -> Tensor:
         """Compute a step; return the states [rows, hidden_size] from which logits follow."""
-        device = self._decoder.device
-        return self._decoder.hidden(
-            torch.tensor(inputs.ids, device=device),
-            torch.tensor(inputs.batch.positions(), device=device),
-            torch.tensor(inputs.rows, dtype=torch.int64, device=device),
-            self._attention,
-            self._attention.plan(inputs.batch),
-        )
+        columns = (inputs.ids, inputs.batch.positions(), inputs.rows)
+        arrays = [np.array(column, dtype=np.int32) for column in columns]
+        words, positions, rows = to_device(arrays, self._decoder.device)
+        plan = self._attention.plan(inputs.batch)
+        return self._decoder.hidden(words, positions, rows, self._attention, plan)
 
     def _score(self, hidden: Tensor, scores: Sequence[Score]) -> list[list[TokenLogprob]]:
         """Return the log-probabilities wanted; a few rows at a time, since logits are large."""

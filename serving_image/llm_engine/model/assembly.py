@@ -32,12 +32,14 @@ def load_decoder(
     max_context_tokens: int,
     is_invariant: bool = False,
     part: RankPart | None = None,
+    reader: TensorReader | None = None,
 ) -> Decoder:
     """Load all weights, or a rank's part of them; never holds more than one layer twice.
 
     is_invariant  each row of a step is to have the same bits whatever rows come with it
+    reader        where weights come from; None: the checkpoint's files
     """
-    reader = TensorReader(checkpoint)
+    reader = reader or TensorReader(checkpoint)
     settings = checkpoint.settings
     load = _Loading(settings, reader, quantization, dtype, device, is_invariant, part or RankPart())
     embedding = load.kept(weight(settings.names.embedding))

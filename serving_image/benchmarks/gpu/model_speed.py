@@ -1,0 +1,295 @@
+"""Whole steps of a model: tokens per second, and the share of what the card's memory allows."""
+
+import gc
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+import torch
+
+from benchmarks.gpu.random_model import random_decoder
+from benchmarks.gpu.sections import Row, Setting
+from benchmarks.gpu.timing import synchronize
+from llm_engine.attention.cache import KVCache
+from llm_engine.attention.choice import choose_attention, make_attention
+from llm_engine.contract.arguments import AttentionName
+from llm_engine.contract.layer_groups import block_bytes
+from llm_engine.contract.memory_plan import LARGEST_STEPS
+from llm_engine.contract.quantization import Quantization
+from llm_engine.engine import Engine, GenerationRequest, SamplingParameters
+from llm_engine.engine.loaded import Loaded
+from llm_engine.engine.runner import Runner
+from llm_engine.model.decoder import Decoder
+from llm_engine.sampling.choice import Choice
+from llm_engine.scheduling.plan import Limits
+from llm_engine.scheduling.request import Request
+from tests.engine.tiny_llama import Answers
+
+BLOCK_TOKENS = 16
+GREEDY = SamplingParameters(max_tokens=4096, temperature=0.0, ignore_eos=True)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Requests that each compute one token, behind so long a text."""
+
+    requests: int
+    context_tokens: int
+    quantization: Quantization = Quantization.NONE
+    attention: AttentionName = AttentionName.AUTO
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """Prompts computed in steps of so many tokens."""
+
+    requests: int
+    prompt_tokens: int
+    step_tokens: int
+
+
+_NONE, _INT8, _INT4, _FP8 = Quantization
+DECODING = {
+    "0.6B": (
+        Decoding(1, 1024), Decoding(128, 1024), Decoding(256, 1024),
+        Decoding(256, 1024, attention=AttentionName.XFORMERS),
+        Decoding(32, 1024, attention=AttentionName.TORCH),
+    ),
+    "8B": (
+        Decoding(1, 1024), Decoding(128, 1056),
+        Decoding(1, 1024, _INT8), Decoding(128, 1056, _INT8),
+        Decoding(1, 1024, _INT4), Decoding(128, 1056, _INT4), Decoding(1, 1024, _FP8),
+        Decoding(128, 1056, _FP8),
+    ),
+    "tiny": (Decoding(1, 40), Decoding(3, 40)),
+}  # fmt: skip
+PREFILL = {
+    "0.6B": (Prefill(8, 1024, 2048), Prefill(8, 1024, 8192)),
+    "8B": (Prefill(4, 4096, 2048), Prefill(4, 4096, 8192)),
+    "tiny": (Prefill(2, 40, 32),),
+}
+SERVED = {"0.6B": 256, "8B": 0, "tiny": 3}
+"""Requests of 100 to 1,024 tokens in and out that go through the engine with its scheduler."""
+
+
+def measure(setting: Setting, name: str) -> Iterator[Row]:
+    """Yield decode, prefill and the whole engine for one model; bf16 first."""
+    name = "tiny" if setting.quick else name
+    device = torch.device(setting.device)
+    longest = max(d.context_tokens for d in DECODING[name]) + 64
+    longest = max([longest, *(p.prompt_tokens + 64 for p in PREFILL[name])])
+    for quantization in Quantization:
+        loads = [d for d in DECODING[name] if d.quantization is quantization]
+        if not loads:
+            continue
+        began_s = time.perf_counter()
+        decoder = random_decoder(name, quantization, device, max(longest, 2048 + 64))
+        synchronize(setting.device)
+        made_s = time.perf_counter() - began_s
+        yield {"quantization": quantization.value, "weight_gb": decoder.weight_bytes / 1e9,
+               "seconds_to_make": round(made_s, 2)}  # fmt: skip
+        for load in loads:
+            yield _decode(setting, decoder, load)
+        if quantization is Quantization.NONE:
+            for prefill in PREFILL[name]:
+                yield _prefill(setting, decoder, prefill)
+            if SERVED[name]:
+                yield _serve(setting, decoder, SERVED[name])
+            if setting.device != "cpu":
+                for load in loads[:2]:
+                    yield _profile(decoder, load)
+        del decoder
+        gc.collect()
+
+
+def make_runner(decoder: Decoder, blocks: int, attention: AttentionName) -> Runner:
+    """Return a runner with noise in its cache."""
+    shape = decoder.settings.shape
+    cache = KVCache.allocate(shape, blocks, BLOCK_TOKENS, decoder.dtype, decoder.device)
+    for slot in cache.slots:
+        slot.normal_()
+    chosen = choose_attention(attention, decoder.device)
+    return Runner(decoder, cache, make_attention(chosen, cache, decoder.attention), threads=2)
+
+
+def make_requests(count: int, tokens: int, room: int, vocabulary: int) -> list[Request]:
+    """Return requests of random text with blocks for `room` tokens more, in no order."""
+    chance = Random(3)
+    blocks = -(-(tokens + room) // BLOCK_TOKENS)
+    order = list(range(count * blocks))
+    chance.shuffle(order)
+    requests = []
+    for number in range(count):
+        text = [chance.randrange(1, vocabulary) for _ in range(tokens)]
+        request = Request(str(number), text, BLOCK_TOKENS)
+        request.tables[0].blocks = order[number * blocks : (number + 1) * blocks]
+        requests.append(request)
+    return requests
+
+
+def _choices(requests: Sequence[Request]) -> list[Choice]:
+    return [
+        Choice(GREEDY, request.tokens, request.prompt_tokens, Random(1), frozenset())
+        for request in requests
+    ]
+
+
+def _decode(setting: Setting, decoder: Decoder, load: Decoding) -> Row:
+    steps = 3 if setting.quick else 30
+    runner, requests = _decoding(decoder, load, steps + 5)
+    times = [_step(runner, requests) for _ in range(steps + 5)][5:]
+    seconds = statistics.median(times)
+    shape = decoder.settings.shape
+    kv_bytes = load.requests * load.context_tokens * shape.kv_bytes_per_token(2)
+    # Of the embedding only a few rows are read, unless it is the head too.
+    outer = 0 if shape.tied_embeddings else decoder.embedding.nbytes
+    moved = decoder.weight_bytes - outer + kv_bytes
+    return {
+        "decode": load.requests,
+        "context_tokens": load.context_tokens,
+        "quantization": load.quantization.value,
+        "attention": load.attention.value,
+        "ms_per_token": seconds * 1e3,
+        "tokens_per_s": load.requests / seconds,
+        "bytes_of_copy_bandwidth": setting.share_of_copy(moved, seconds),
+    }
+
+
+def _decoding(decoder: Decoder, load: Decoding, steps: int) -> tuple[Runner, list[Request]]:
+    vocabulary = decoder.settings.shape.vocabulary
+    requests = make_requests(load.requests, load.context_tokens, steps + 1, vocabulary)
+    for request in requests:
+        request.computed_tokens = load.context_tokens - 1
+    blocks = sum(len(request.tables[0].blocks) for request in requests)
+    return make_runner(decoder, blocks, load.attention), requests
+
+
+def _step(runner: Runner, requests: list[Request]) -> float:
+    """Decode one token of each; return the wall's seconds from plan to tokens."""
+    choices = _choices(requests)
+    began_s = time.perf_counter()
+    result = runner.run(dict.fromkeys(requests, 1), choices)
+    seconds = time.perf_counter() - began_s
+    for request, chosen in zip(requests, result.sampled, strict=True):
+        request.tokens.append(chosen.token)
+        request.computed_tokens += 1
+    return seconds
+
+
+def _prefill(setting: Setting, decoder: Decoder, load: Prefill) -> Row:
+    shape = decoder.settings.shape
+    times = []
+    for _ in range(2):  # the first compiles
+        requests = make_requests(load.requests, load.prompt_tokens, 1, shape.vocabulary)
+        blocks = sum(len(request.tables[0].blocks) for request in requests)
+        runner = make_runner(decoder, blocks, AttentionName.AUTO)
+        synchronize(setting.device)
+        began_s = time.perf_counter()
+        while behind := [r for r in requests if r.tokens_behind]:
+            room, tokens = load.step_tokens, {}
+            for request in behind:
+                tokens[request] = min(room, request.tokens_behind)
+                room -= tokens[request]
+                if not room:
+                    break
+            done = [r for r, count in tokens.items() if count == r.tokens_behind]
+            runner.run(tokens, _choices(done))
+            for request, count in tokens.items():
+                request.computed_tokens += count
+        synchronize(setting.device)
+        times.append(time.perf_counter() - began_s)
+    count = load.requests * load.prompt_tokens
+    weights = shape.parameters - (0 if shape.tied_embeddings else 2) * shape.vocabulary * (
+        shape.hidden_size
+    )
+    return {
+        "prefill": load.requests,
+        "prompt_tokens": load.prompt_tokens,
+        "step_tokens": load.step_tokens,
+        "tokens_per_s": count / times[-1],
+        "of_bf16_matmul": setting.share_of_bf16(2 * weights * count, times[-1]),
+    }
+
+
+def _profile(decoder: Decoder, load: Decoding) -> Row:
+    """Return where the device's time of one decoding step goes."""
+    runner, requests = _decoding(decoder, load, 4)
+    for _ in range(3):
+        _step(runner, requests)
+    activity = torch.profiler.ProfilerActivity
+    try:
+        with torch.profiler.profile(activities=[activity.CUDA, activity.CPU]) as profile:
+            seconds = _step(runner, requests)
+    except RuntimeError as error:  # a virtual machine may not let it
+        return {"profile_of": load.requests, "does_not_run": str(error)[:80]}
+    events: list[Any] = [e for e in profile.key_averages() if e.self_device_time_total > 0]
+    events.sort(key=lambda e: -e.self_device_time_total)
+    busy_s = sum(e.self_device_time_total for e in events) / 1e6
+    return {
+        "profile_of": load.requests,
+        "step_ms": seconds * 1e3,
+        "device_busy_ms": busy_s * 1e3,
+        "kernels": {e.key[:60]: [e.count, round(e.self_device_time_total)] for e in events[:12]},
+    }
+
+
+def _serve(setting: Setting, decoder: Decoder, count: int) -> Row:
+    """Answer many requests of random lengths through the engine and its scheduler."""
+    chance = Random(8)
+    shape = decoder.settings.shape
+    least, most = (10, 20) if setting.quick else (100, 1024)
+    prompts = [
+        [chance.randrange(1, shape.vocabulary) for _ in range(chance.randint(least, most))]
+        for _ in range(count)
+    ]
+    outputs = [chance.randint(least, most) for _ in range(count)]
+    blocks = sum(
+        -(-(len(prompt) + new) // BLOCK_TOKENS) + 1
+        for prompt, new in zip(prompts, outputs, strict=True)
+    )
+    step = LARGEST_STEPS["cuda"]
+    loaded = Loaded(
+        shape=shape,
+        tokenizer=_NoTokenizer(),  # type: ignore[arg-type]
+        runner=make_runner(decoder, blocks, AttentionName.AUTO),
+        limits=Limits(step.tokens, step.requests),
+        max_context_tokens=2 * most,
+        device=setting.device,
+        dtype="bfloat16",
+    )
+    engine = Engine(loaded)
+    engine.start()
+    try:
+        _answer(engine, prompts[:2], [4, 4])  # compiles
+        began_s = time.perf_counter()
+        tokens = _answer(engine, prompts, outputs)
+        seconds = time.perf_counter() - began_s
+    finally:
+        engine.stop()
+    kv_gb = block_bytes(shape, BLOCK_TOKENS, 2) * blocks / 1e9
+    return {
+        "served_offline": count,
+        "prompt_tokens": sum(map(len, prompts)),
+        "output_tokens": tokens,
+        "output_tokens_per_s": tokens / seconds,
+        "seconds": seconds,
+        "kv_gb": kv_gb,
+    }
+
+
+def _answer(engine: Engine, prompts: Sequence[Sequence[int]], outputs: Sequence[int]) -> int:
+    """Return the count of tokens that the engine generated for all prompts."""
+    answers = Answers()
+    for number, (prompt, most) in enumerate(zip(prompts, outputs, strict=True)):
+        sampling = replace(GREEDY, max_tokens=most)
+        request = GenerationRequest(f"{len(prompts)}-{number}", tuple(prompt), sampling)
+        engine.submit(request, answers.take)
+    answers.wait_for_ends(len(prompts), timeout_s=110.0)
+    return sum(map(len, answers.tokens.values()))
+
+
+class _NoTokenizer:
+    eos_tokens: frozenset[int] = frozenset()
