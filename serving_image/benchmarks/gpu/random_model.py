@@ -14,7 +14,7 @@ from llm_engine.model.assembly import load_decoder
 from llm_engine.model.decoder import Decoder
 from llm_engine.weights.checkpoint import Checkpoint
 from llm_engine.weights.names import Matrix, expected_shapes, weight
-from llm_engine.weights.settings import DecoderSettings, settings_from_folder
+from llm_engine.weights.settings import settings_from_folder
 from llm_engine.weights.tensors import TensorReader
 
 _QWEN3: Final = {
@@ -46,7 +46,9 @@ SPREAD: Final = 0.02
 class RandomReader(TensorReader):
     """Weights that nobody trained, in bf16 on the device."""
 
-    def __init__(self, settings: DecoderSettings, device: torch.device) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        super().__init__(checkpoint)
+        settings = checkpoint.settings
         self._shapes = expected_shapes(settings.names, settings.shape)
         self._device = device
 
@@ -67,10 +69,6 @@ class RandomReader(TensorReader):
         del matrix
         return None
 
-    def rope_factors(self) -> Tensor | None:
-        """Return None: nothing is stretched."""
-        return None
-
 
 def random_decoder(
     name: str, quantization: Quantization, device: torch.device, max_context_tokens: int
@@ -87,5 +85,5 @@ def random_decoder(
         torch.bfloat16,
         device,
         max_context_tokens,
-        reader=RandomReader(settings, device),
+        reader=RandomReader(checkpoint, device),
     )

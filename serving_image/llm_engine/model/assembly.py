@@ -24,7 +24,7 @@ from llm_engine.weights.settings import DecoderSettings
 from llm_engine.weights.tensors import TensorReader
 
 
-def load_decoder(
+def load_decoder(  # noqa: PLR0913 (what to load, into what, where, and which part of it)
     checkpoint: Checkpoint,
     quantization: Quantization,
     dtype: torch.dtype,
