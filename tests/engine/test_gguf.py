@@ -14,6 +14,7 @@ from llm_engine.contract.inspection import FailureReason, ModelRefused
 from llm_engine.engine import Engine
 from llm_engine.weights.checkpoint import open_checkpoint
 from llm_engine.weights.ggml_blocks import DECODERS
+from llm_engine.weights.gguf_header import BLOCK_BYTES
 from llm_engine.weights.names import GGUF_LLAMA, LLAMA, layer_tensors
 from llm_engine.weights.tensors import TensorReader
 from tests.engine.tiny_gguf import save_gguf
@@ -77,13 +78,23 @@ def test_every_way_of_storing_is_read_near_the_weights(
         assert difference <= error * weight.abs().max(), named
 
 
+# Where a block keeps its fp16 factors.
+FACTORS = {
+    "Q8_0": (0,), "Q4_0": (0,), "Q4_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", sorted(DECODERS))
 def test_our_decoders_agree_with_the_gguf_package_to_the_bit(kind: str) -> None:
     generator = np.random.default_rng(5)
-    qtype = gguf.GGMLQuantizationType[kind]
-    stored = gguf.quants.quantize(generator.normal(size=(24, 96)).astype(np.float32), qtype)
-    ours = DECODERS[kind](torch.from_numpy(stored).view(24 * 3, -1)).view(24, 96)
-    assert torch.equal(ours, torch.from_numpy(gguf.quants.dequantize(stored, qtype)))
+    # Any bytes are a block, as long as the factors are finite.
+    blocks = generator.integers(0, 256, size=(72, BLOCK_BYTES[kind]), dtype=np.uint8)
+    for place in FACTORS[kind]:
+        factors = generator.normal(size=(72, 1)).astype(np.float16)
+        blocks[:, place : place + 2] = factors.view(np.uint8)
+    ours = DECODERS[kind](torch.from_numpy(blocks))
+    theirs = gguf.quants.dequantize(blocks, gguf.GGMLQuantizationType[kind])
+    assert torch.equal(ours, torch.from_numpy(theirs))
 
 
 def refused(path: Path) -> ModelRefused:

@@ -44,6 +44,8 @@ TENSOR_TYPES: Final = {
     14: ("Q6_K", 256, 210),
     30: ("BF16", 1, 2),
 }
+BLOCK_BYTES: Final = {name: size for name, _, size in TENSOR_TYPES.values()}
+"""Bytes of one block, by the name of its type."""
 
 
 @dataclass(frozen=True)

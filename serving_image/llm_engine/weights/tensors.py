@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from llm_engine.weights.checkpoint import Checkpoint
-from llm_engine.weights.ggml_blocks import DECODERS, QUANTIZED_BLOCK
+from llm_engine.weights.ggml_blocks import DECODERS
+from llm_engine.weights.gguf_header import BLOCK_BYTES
 from llm_engine.weights.header import TensorEntry
 from llm_engine.weights.mapped_files import MappedFiles
 from llm_engine.weights.names import Matrix, bias, weight
@@ -76,7 +77,7 @@ class TensorReader:
         if entry.dtype in _STORED_DTYPES:
             return torch.from_numpy(raw).view(_STORED_DTYPES[entry.dtype]).view(entry.shape)
         if entry.dtype in DECODERS:
-            blocks = torch.from_numpy(raw).view(entry.elements // QUANTIZED_BLOCK, -1)
+            blocks = torch.from_numpy(raw).view(-1, BLOCK_BYTES[entry.dtype])
             return DECODERS[entry.dtype](blocks).view(entry.shape)
         import gguf  # imports that most files never need
 
