@@ -44,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Serve a model over HTTP. Probes (/livez, /readyz, /startupz) answer from the first moment;"
-        " SIGTERM lets running requests finish."
+        " SIGTERM lets running requests finish. Exit code 0: drained; 2: wrong usage; 3: the model"
+        " cannot be served, and the last line of stderr says why and what to do."
     )
     _add_model_options(parser, needed=False)
     option = parser.add_argument

@@ -1,10 +1,12 @@
 """How far a download has come: each percent once, each tenth in the log."""
 
 import logging
+from pathlib import Path
 
 import pytest
 
 from llm_engine.weights.progress import Progress, ProgressLog, Tally
+from tests.engine.tiny_llama import an_engine, save_tiny_llama
 
 
 def test_each_whole_percent_is_told_once() -> None:
@@ -35,3 +37,14 @@ def test_another_tenth_is_logged_even_if_it_was_not_met_exactly(
         for percent in (3, 8, 17, 19, 25, 29, 100):
             on_progress(Progress(percent * 10_000_000, 1_000_000_000))
     assert caplog.messages == [f"fetched {percent} % of 1,000.0 MB" for percent in (17, 25, 100)]
+
+
+def test_reading_weights_is_told_as_loading(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_tiny_llama(tmp_path)
+    with caplog.at_level(logging.INFO):
+        an_engine(tmp_path)
+    told = [message for message in caplog.messages if message.startswith("loaded ")]
+    assert len(told) >= 5
+    assert told[-1].startswith("loaded 100 % of 0.")

@@ -167,9 +167,10 @@ def simulated_engine(
     profile: LatencyProfile,
     on_phase: Callable[[str], None] = lambda _phase: None,
     tpot_target_s: float | None = None,
+    keeps_prefixes: bool = True,
 ) -> Engine:
     """Return an engine, not started, that takes the time of one and computes nothing."""
-    return Engine(load_simulation(profile, on_phase), tpot_target_s)
+    return Engine(load_simulation(profile, on_phase), tpot_target_s, keeps_prefixes)
 
 
 def _shapeless(profile: LatencyProfile) -> ModelShape:

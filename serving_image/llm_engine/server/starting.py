@@ -89,7 +89,9 @@ def simulate(arguments: ServeArguments, on_phase: Callable[[str], None]) -> "Eng
     profile = read_profile(Path(arguments.simulate))
     if arguments.max_context_tokens is not None:
         profile = profile.with_context(arguments.max_context_tokens)
-    return simulated_engine(profile, on_phase, arguments.tpot_target_s)
+    return simulated_engine(
+        profile, on_phase, arguments.tpot_target_s, keeps_prefixes=arguments.prefix_caching
+    )
 
 
 def open_model(model: str) -> "tuple[Path, Tokenizer]":

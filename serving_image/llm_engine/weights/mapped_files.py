@@ -1,6 +1,7 @@
 """Weight files mapped into memory, of which little is resident at a time."""
 
 import mmap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +16,13 @@ KEPT_BYTES: Final = 32 << 20
 
 
 class MappedFiles:
-    """Files that are mapped when first read. Used by one thread."""
+    """Files that are mapped when first read. Used by one thread.
 
-    def __init__(self) -> None:
+    on_read  told the bytes of each tensor
+    """
+
+    def __init__(self, on_read: Callable[[int], None] = lambda _bytes: None) -> None:
+        self._on_read = on_read
         self._mapped: dict[Path, tuple[mmap.mmap, Bytes]] = {}
         self._touched_bytes = 0
 
@@ -28,6 +33,7 @@ class MappedFiles:
                 mapped.madvise(mmap.MADV_DONTNEED)
             self._touched_bytes = 0
         self._touched_bytes += entry.stored_bytes
+        self._on_read(entry.stored_bytes)
         if entry.path not in self._mapped:
             self._mapped[entry.path] = _map(entry.path)
         _, content = self._mapped[entry.path]

@@ -1,4 +1,4 @@
-"""How far a download has come."""
+"""How far a download, or the reading of weights, has come."""
 
 import logging
 import threading
@@ -32,20 +32,24 @@ OnProgress: TypeAlias = Callable[[Progress], None]
 
 
 class ProgressLog:
-    """Logs whenever another tenth is here."""
+    """Logs whenever another tenth is done.
 
-    def __init__(self) -> None:
+    done  what is done to the bytes
+    """
+
+    def __init__(self, done: str = "fetched") -> None:
+        self._done = done
         self._logged_percent = 0
 
     def __call__(self, progress: Progress) -> None:
         """Log, if it is time."""
         if progress.percent >= self._logged_percent + LOGGED_PERCENT:
             self._logged_percent = progress.percent // LOGGED_PERCENT * LOGGED_PERCENT
-            log.info("fetched %s", progress)
+            log.info("%s %s", self._done, progress)
 
 
 class Tally:
-    """Adds up the bytes of parallel downloads; tells each whole percent once."""
+    """Adds up bytes, of parallel downloads too; tells each whole percent once."""
 
     def __init__(self, total_bytes: int, on_progress: OnProgress) -> None:
         self._total_bytes = total_bytes

@@ -10,6 +10,7 @@ from llm_engine.weights.gguf_header import BLOCK_BYTES
 from llm_engine.weights.header import TensorEntry
 from llm_engine.weights.mapped_files import MappedFiles
 from llm_engine.weights.names import Matrix, bias, weight
+from llm_engine.weights.progress import ProgressLog, Tally
 from llm_engine.weights.stored_tensors import FLOATS, SUFFIXES
 
 # What needs no decoding is mapped from the file as it is.
@@ -24,11 +25,15 @@ _STORED_DTYPES = {
 
 
 class TensorReader:
-    """The tensors of one checkpoint; files are memory-mapped, so nothing is read twice."""
+    """The tensors of one checkpoint; files are memory-mapped, so nothing is read twice.
+
+    Logs how far the reading has come.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self._files = MappedFiles()
+        total_bytes = sum(entry.stored_bytes for entry in checkpoint.tensors.values())
+        self._files = MappedFiles(Tally(total_bytes, ProgressLog("loaded")).add)
 
     def read(self, name: str) -> Tensor:
         """Return one tensor in the dtype it is stored in; fp32 where it was block-quantized.
