@@ -1,7 +1,7 @@
 """Share one step's token budget among the requests: chunked prefill and decode in one batch."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llm_engine.scheduling.blocks import BlockPool
@@ -63,7 +63,7 @@ def least_computed(candidates: Sequence[Request]) -> Request:
 
 def plan_step(
     running: Sequence[Request],
-    waiting: Iterable[Request],
+    waiting: Sequence[Request],
     pool: BlockPool,
     limits: Limits,
     choose_victim: Victim = least_computed,
@@ -109,14 +109,15 @@ class _Share:
         count = min(wanted, self.budget)
         if count == 0 or request in self.evicted:
             return
-        while request.blocks_to_add(count) > self.free_blocks:
+        blocks = request.blocks_to_add(count)
+        while blocks > self.free_blocks:
             victim = self._choose_victim(self.kept[1:])
             self._evict(victim)
             if victim is request:
                 return
         self.tokens[request] = count
         self.budget -= count
-        self.free_blocks -= request.blocks_to_add(count)
+        self.free_blocks -= blocks
 
     def admit(self, request: Request, count: int, found: set[int], prefix: Prefix) -> None:
         """Give a waiting request its first tokens, and the free blocks where it begins."""
@@ -140,10 +141,12 @@ class _Share:
 
 
 def _admit(
-    share: _Share, waiting: Iterable[Request], pool: BlockPool, limits: Limits
+    share: _Share, waiting: Sequence[Request], pool: BlockPool, limits: Limits
 ) -> Mapping[Request, Prefix]:
     """Admit waiting requests, most urgent first: nobody overtakes because it is smaller."""
     admitted: dict[Request, Prefix] = {}
+    if not waiting or share.budget == 0 or len(share.kept) >= limits.step_requests:
+        return admitted
     # What those that run still have to take until their prompts are computed and they have grown.
     promised = sum(
         request.most_to_add(limits.step_tokens, limits.reserve_tokens)

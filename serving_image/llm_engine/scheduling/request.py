@@ -103,6 +103,7 @@ class Request:
         return [
             block
             for table in self.tables
+            if table.window_tokens is not None
             for block in table.slide(self.computed_tokens, self.block_tokens)
         ]
 
@@ -113,7 +114,8 @@ class Request:
         """
         tables = self.tables if prefix is None else prefix.tables
         end = count + (self.computed_tokens if prefix is None else prefix.tokens)
-        return sum(table.blocks_to_add(end, self.block_tokens) for table in tables)
+        # All tables reach equally far into the text: they differ only in what they gave back.
+        return len(tables) * tables[0].blocks_to_add(end, self.block_tokens)
 
     def most_to_add(
         self, step_tokens: int, growth_tokens: int, prefix: Prefix | None = None

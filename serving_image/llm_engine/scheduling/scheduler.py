@@ -56,10 +56,10 @@ class Scheduler:
         for request, prefix in step.admitted.items():
             self._admit(request, prefix)
         for request, count in step.tokens.items():
-            end = request.computed_tokens + count
-            for table in request.tables:
-                wanted = table.blocks_to_add(end, request.block_tokens)
-                table.blocks += self.pool.take(wanted)
+            wanted = request.blocks_to_add(count) // len(request.tables)
+            if wanted:
+                for table in request.tables:
+                    table.blocks += self.pool.take(wanted)
         return step
 
     def end_step(self, tokens: Mapping[Request, int]) -> int:
@@ -68,7 +68,8 @@ class Scheduler:
         for request, count in tokens.items():
             whole_before = request.computed_tokens // request.block_tokens
             recomputed += request.advance(count)
-            self._remember(request, whole_before)
+            if request.computed_tokens // request.block_tokens > whole_before:
+                self._remember(request, whole_before)
             self.pool.release(request.slide())
         return recomputed
 

@@ -34,7 +34,9 @@ class BlockTable:
     def slide(self, computed_tokens: int, block_tokens: int) -> list[int]:
         """Let go of the blocks that no token after the computed ones will see, and return them."""
         unseen = unseen_blocks(self.window_tokens, computed_tokens, block_tokens)
-        gone = self.blocks[: max(0, unseen - self.released)]
+        if unseen <= self.released:
+            return []
+        gone = self.blocks[: unseen - self.released]
         del self.blocks[: len(gone)]
         self.released += len(gone)
         return gone
