@@ -13,6 +13,7 @@ from llm_engine.engine.allocator import returned_when_freed
 from llm_engine.engine.host import Host, read_host
 from llm_engine.engine.loaded import Loaded
 from llm_engine.engine.planning import refuse_if_too_large
+from llm_engine.engine.warm_up import warm_up
 from llm_engine.sampling.grammar import Grammars
 from llm_engine.scheduling.plan import Limits
 from llm_engine.tokenizer.tokenizer import load_tokenizer
@@ -68,7 +69,7 @@ def load(model: str, options: LoadOptions, on_phase: Callable[[str], None]) -> L
         runner, limits = _load_runner(checkpoint, options, device, dtype, host, context)
     on_phase("warmup")
     runner.enter_thread()
-    _warm_up(runner)
+    warm_up(runner, device.type == "cuda", context, limits.step_requests)
     shape = checkpoint.settings.shape
     return Loaded(
         shape=shape,
@@ -170,15 +171,3 @@ def _checked_plan(
     )
     refuse_if_too_large(plan)
     return plan
-
-
-def _warm_up(runner: "Runner") -> None:
-    """Compute a prompt and a token, so that the first user does not pay for first uses."""
-    from llm_engine.scheduling.request import Request
-
-    request = Request("warm-up", [0] * runner.block_tokens, runner.block_tokens, runner.windows)
-    for number, table in enumerate(request.tables):
-        table.blocks = [number]
-    runner.run({request: runner.block_tokens - 1}, [])
-    request.computed_tokens = runner.block_tokens - 1
-    runner.run({request: 1}, [])
