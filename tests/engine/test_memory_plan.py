@@ -196,6 +196,15 @@ def test_the_longest_context_that_fits_is_the_longest(
         assert not plan_memory(shape, replace(request, context_tokens=most + 1)).fits
 
 
+@given(SHAPES, REQUESTS)
+def test_the_least_memory_is_just_enough(shape: ModelShape, request: MemoryRequest) -> None:
+    request = replace(request, kv_cache_bytes=None)
+    request = replace(request, context_tokens=min(request.context_tokens, shape.context_tokens))
+    least = plan_memory(shape, request).least_bytes
+    assert plan_memory(shape, replace(request, free_bytes=least + 1)).fits
+    assert not plan_memory(shape, replace(request, free_bytes=least - 2)).fits
+
+
 @given(SHAPES, REQUESTS, st.integers(0, 80 * GIB))
 def test_more_memory_never_fits_less(
     shape: ModelShape, request: MemoryRequest, more_bytes: int

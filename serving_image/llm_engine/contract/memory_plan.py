@@ -5,6 +5,7 @@ The engine sizes its KV cache with these sums, `llm-engine inspect --plan` print
 """
 
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
@@ -12,15 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 from llm_engine.contract.arguments import BLOCK_TOKENS
 from llm_engine.contract.layer_groups import block_bytes, blocks_per_request, group_layers
 from llm_engine.contract.quantization import Quantization
-from llm_engine.contract.shape import ModelShape
+from llm_engine.contract.shape import FP32_BYTES, ModelShape
 
 KV_SHARE: Final = 0.9
 """Share of what is left beside weights and the largest step that keys and values may take; the
 rest is for the HTTP server, padding in attention, and whatever the allocator wastes."""
-SAMPLING_BYTES: Final = 33
-"""Per logit while tokens are drawn, beside the logits and a copy for log-probabilities: scaled
-logits, probabilities and their sums in fp32, a mask, and two counts in int64."""
-FIRST_USE_BYTES: Final = 20 << 20
+DRAWN_ROWS: Final = 64
+"""Requests whose tokens are drawn at a time: 256 with a vocabulary of 128,000 would take 500 MB."""
+DRAWING_BYTES: Final = 15
+"""Per logit of those: scaled logits, probabilities and their sums in fp32, and three masks."""
+FIRST_USE_BYTES: Final = 28 << 20
 """Code and buffers that torch's kernels on a CPU take when a whole model first uses them."""
 TOKENIZER_BYTES_PER_WORD: Final = 400
 """Measured with the tokenizers library: vocabulary, merges and their indexes."""
@@ -97,6 +99,7 @@ class MemoryPlan(BaseModel):
     activation_bytes: int = Field(description="of the widest layer in the largest step")
     logits_bytes: int = Field(description="while the largest step's tokens are drawn")
     free_bytes: int
+    least_bytes: int = Field(description="what one request of the longest context needs")
     most_context_tokens: int = Field(description="longest context that fits; 0 where none does")
     problem: str | None = Field(default=None, description="why it does not fit")
 
@@ -155,9 +158,12 @@ def _attempt(shape: ModelShape, request: MemoryRequest) -> tuple[MemoryPlan, str
     budget = int(left * KV_SHARE) if request.kv_cache_bytes is None else request.kv_cache_bytes
     # More than all running requests can use would only be waste.
     blocks = min(budget // one.block_bytes, needed * request.step.requests)
+    per_block = one.total_bytes - empty.total_bytes
     if request.kv_cache_bytes is None:
-        blocks = min(blocks, budget // (one.total_bytes - empty.total_bytes))
-    plan = _plan(shape, request, blocks=max(blocks, needed), needed=needed)
+        blocks = min(blocks, budget // per_block)
+    plan = _plan(shape, request, blocks=max(blocks, needed), needed=needed).model_copy(
+        update={"least_bytes": empty.total_bytes + ceil(needed * per_block / KV_SHARE)}
+    )
     if left < 0:
         return plan, _too_heavy(plan)
     if blocks < needed:
@@ -191,8 +197,9 @@ def _plan(shape: ModelShape, request: MemoryRequest, *, blocks: int, needed: int
         request_blocks=needed,
         attention_bytes=gathered + _mask_bytes(request),
         activation_bytes=_activation_bytes(shape, request),
-        logits_bytes=request.step.requests * shape.vocabulary * (2 * dtype_bytes + SAMPLING_BYTES),
+        logits_bytes=_logits_bytes(shape, request),
         free_bytes=request.free_bytes,
+        least_bytes=0,
         most_context_tokens=0,
     )
 
@@ -226,6 +233,17 @@ def _activation_bytes(shape: ModelShape, request: MemoryRequest) -> int:
     mlp = max(4 * shape.intermediate_size, experts)
     per_token = 2 * shape.hidden_size + max(attention, mlp)
     return request.step.tokens * per_token * request.dtype_bytes
+
+
+def _logits_bytes(shape: ModelShape, request: MemoryRequest) -> int:
+    """Return the bytes while every request draws its token and wants log-probabilities.
+
+    Logits, a copy from before they are adjusted, and one in fp32 unless they are.
+    """
+    requests = request.step.requests
+    copies = 2 * request.dtype_bytes + (FP32_BYTES if request.dtype_bytes < FP32_BYTES else 0)
+    drawn = min(requests, DRAWN_ROWS) * DRAWING_BYTES
+    return (requests * copies + drawn) * shape.vocabulary
 
 
 def _too_heavy(plan: MemoryPlan) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llm_engine.contract.memory_plan import DRAWN_ROWS
 from llm_engine.sampling.choice import Choice
 from llm_engine.sampling.grammar import Matcher
 from llm_engine.sampling.logprobs import token_logprobs
@@ -41,8 +42,9 @@ def choose_tokens(logits: Tensor, choices: Sequence[Choice]) -> list[int]:
         _adjust(logits[row], choice)
     drawn = [row for row, choice in enumerate(choices) if not choice.parameters.is_greedy]
     tokens = logits.argmax(dim=-1)
-    if drawn:
-        tokens[drawn] = _draw(logits[drawn], [choices[row] for row in drawn])
+    for first in range(0, len(drawn), DRAWN_ROWS):
+        rows = drawn[first : first + DRAWN_ROWS]
+        tokens[rows] = _draw(logits[rows], [choices[row] for row in rows])
     chosen: list[int] = tokens.tolist()
     return chosen
 
@@ -94,8 +96,8 @@ def _draw(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
     # The first token whose cumulated probability exceeds the draw; it has a probability itself.
     found = torch.searchsorted(cumulated, targets, right=True)[:, 0]
     # Rounding can lift a draw to the total itself: then it is the last token that has one.
-    last = (probabilities > 0).long().cumsum(dim=-1).argmax(dim=-1)
-    return torch.minimum(found, last)
+    from_the_end = (probabilities > 0).flip(-1).byte().argmax(dim=-1)
+    return torch.minimum(found, probabilities.shape[-1] - 1 - from_the_end)
 
 
 def _filter(row: Tensor, parameters: SamplingParameters) -> None:
