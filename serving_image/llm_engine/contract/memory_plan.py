@@ -22,6 +22,13 @@ DRAWN_ROWS: Final = 64
 """Requests whose tokens are drawn at a time: 256 with a vocabulary of 128,000 would take 500 MB."""
 DRAWING_BYTES: Final = 15
 """Per logit of those: scaled logits, probabilities and their sums in fp32, and three masks."""
+DECODING_BYTES: Final = {
+    Quantization.NONE: 0,
+    Quantization.INT8: 2,
+    Quantization.INT4: 6,
+    Quantization.FP8: 8,
+}
+"""Per weight of a linear while a GPU decodes the whole of it, in bf16 and on the way there."""
 FIRST_USE_BYTES: Final = 28 << 20
 """Code and buffers that torch's kernels on a CPU take when a whole model first uses them."""
 TOKENIZER_BYTES_PER_WORD: Final = 400
@@ -232,7 +239,20 @@ def _activation_bytes(shape: ModelShape, request: MemoryRequest) -> int:
     experts = 4 * chosen * shape.hidden_size + 4 * (shape.expert_size or 0)
     mlp = max(4 * shape.intermediate_size, experts)
     per_token = 2 * shape.hidden_size + max(attention, mlp)
-    return request.step.tokens * per_token * request.dtype_bytes
+    widest = request.step.tokens * per_token * request.dtype_bytes
+    return widest + _decoded_bytes(shape, request)
+
+
+def _decoded_bytes(shape: ModelShape, request: MemoryRequest) -> int:
+    """Return the bytes of the widest linear, gate and up in one, while a GPU decodes it.
+
+    A CPU decodes a block at a time, no larger than its cache.
+    """
+    if request.device == "cpu":
+        return 0
+    width = max(shape.intermediate_size, shape.expert_size or 0)
+    quantization = shape.stored_quantization or request.quantization
+    return 2 * width * shape.hidden_size * DECODING_BYTES[quantization]
 
 
 def _logits_bytes(shape: ModelShape, request: MemoryRequest) -> int:
