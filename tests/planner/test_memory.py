@@ -7,9 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_engine.contract.arguments import BLOCK_TOKENS
+from llm_engine.contract.memory_plan import (
+    FRAMEWORK_BYTES,
+    LARGEST_STEPS,
+    MemoryRequest,
+    plan_memory,
+)
 from llm_engine.contract.quantization import Quantization
 from llm_engine.contract.shape import ModelShape
-from llm_operator.planner.memory import GIB, Memory, activation_bytes, gib, memory_fit
+from llm_operator.planner.memory import GIB, Memory, gib, memory_fit
 
 MISTRAL_7B = ModelShape(
     architecture="llama", layers=32, hidden_size=4096, intermediate_size=14336, query_heads=32,
@@ -19,7 +25,7 @@ NONE, INT8 = Quantization.NONE, Quantization.INT8
 
 
 def a_memory(total_bytes: int, dtype_bytes: int = 2) -> Memory:
-    return Memory(total_bytes, dtype_bytes, runtime_bytes=GIB, step_tokens=2048, step_requests=64)
+    return Memory(total_bytes, "cuda", dtype_bytes)
 
 
 def test_what_is_needed_is_weights_workspace_and_one_request() -> None:
@@ -27,8 +33,9 @@ def test_what_is_needed_is_weights_workspace_and_one_request() -> None:
 
     kv_bytes = 8192 * 2 * 32 * 8 * 128 * 2
     assert fit.weight_bytes == MISTRAL_7B.parameters * 2
-    assert fit.workspace_bytes == GIB + activation_bytes(MISTRAL_7B, a_memory(GIB))
-    assert fit.needed_bytes == fit.weight_bytes + fit.workspace_bytes + kv_bytes
+    assert fit.workspace_bytes > FRAMEWORK_BYTES["cuda"]
+    parts_bytes = fit.weight_bytes + fit.workspace_bytes + kv_bytes
+    assert parts_bytes < fit.needed_bytes < parts_bytes + kv_bytes / 8
     assert fit.fits
 
 
@@ -36,9 +43,28 @@ def test_the_words_carry_the_numbers() -> None:
     fit = memory_fit(MISTRAL_7B, NONE, 8192, a_memory(24 * GIB))
 
     assert fit.because == (
-        "needs 15.8 GiB (weights 13.5, workspace 1.3, one request of 8,192 tokens 1.0); 21.6 of"
-        f" 24.0 GiB are usable: {fit.kv_cache_tokens:,} tokens of KV left"
+        "needs 15.4 GiB (weights 13.5, workspace 0.84, one request of 8,192 tokens 1.0, reserve"
+        f" 0.11); 21.6 of 24.0 GiB are usable: {fit.kv_cache_tokens:,} tokens of KV left"
     )
+
+
+def test_what_the_planner_promises_the_engine_can_keep() -> None:
+    fit = memory_fit(MISTRAL_7B, NONE, 8192, a_memory(24 * GIB))
+
+    plan = plan_memory(
+        MISTRAL_7B,
+        MemoryRequest(
+            quantization=NONE,
+            device="cuda",
+            dtype_bytes=2,
+            context_tokens=8192,
+            free_bytes=24 * GIB - FRAMEWORK_BYTES["cuda"],
+            step=LARGEST_STEPS["cuda"],
+            kv_cache_bytes=fit.kv_cache_bytes,
+        ),
+    )
+    assert plan.fits, plan.problem
+    assert plan.kv_cache_bytes == fit.kv_cache_bytes
 
 
 def test_a_memory_below_the_weights_has_no_tokens_left() -> None:
@@ -78,10 +104,8 @@ SHAPES = st.builds(
 MEMORIES = st.builds(
     Memory,
     total_bytes=st.integers(1, 300 * GIB),
+    device=st.sampled_from(["cpu", "cuda"]),
     dtype_bytes=st.sampled_from([2, 4]),
-    runtime_bytes=st.integers(0, 2 * GIB),
-    step_tokens=st.integers(1, 8192),
-    step_requests=st.integers(1, 512),
 )
 QUANTIZATIONS = st.sampled_from(Quantization)
 CONTEXTS = st.integers(1, 1_000_000)

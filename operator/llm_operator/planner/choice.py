@@ -110,24 +110,12 @@ def memory_of(accelerator: AcceleratorClass, spec: LLMDeploymentSpec) -> Memory 
 
 def accelerator_memory(total_bytes: int) -> Memory:
     """Return the memory of an accelerator, with what the engine does there."""
-    return Memory(
-        total_bytes,
-        dtype_bytes=ACCELERATOR_DTYPE_BYTES,
-        runtime_bytes=2**30,  # the driver's context and the libraries' workspaces
-        step_tokens=2048,
-        step_requests=256,
-    )
+    return Memory(total_bytes, device="cuda", dtype_bytes=ACCELERATOR_DTYPE_BYTES)
 
 
 def cpu_memory(total_bytes: int) -> Memory:
     """Return the memory of a container without accelerator, with what the engine does there."""
-    return Memory(
-        total_bytes,
-        dtype_bytes=CPU_DTYPE_BYTES,
-        runtime_bytes=600 * 2**20,  # import torch: 530 MB resident
-        step_tokens=256,
-        step_requests=64,
-    )
+    return Memory(total_bytes, device=CPU, dtype_bytes=CPU_DTYPE_BYTES)
 
 
 def _allowed(

@@ -4,6 +4,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from llm_engine.contract.arguments import BLOCK_TOKENS
+from llm_engine.contract.memory_plan import (
+    FRAMEWORK_BYTES,
+    LARGEST_STEPS,
+    MemoryRequest,
+    plan_memory,
+)
 from llm_engine.contract.quantization import Quantization
 from llm_engine.contract.shape import ModelShape
 
@@ -16,18 +22,14 @@ USABLE_SHARE: Final = 0.9
 class Memory:
     """The memory that weights, keys and values of one replica share, and how it computes there.
 
-    total_bytes    all of it
-    dtype_bytes    bytes per element of the compute dtype: 2 for bf16, 4 for fp32
-    runtime_bytes  what the engine takes before the first weight: interpreter, torch, libraries
-    step_tokens    tokens in the engine's largest step
-    step_requests  requests in it; for each a row of logits is kept
+    total_bytes  all of it
+    device       cpu or cuda, as the engine calls it
+    dtype_bytes  bytes per element of the compute dtype: 2 for bf16, 4 for fp32
     """
 
     total_bytes: int
+    device: str
     dtype_bytes: int
-    runtime_bytes: int
-    step_tokens: int
-    step_requests: int
 
     @property
     def usable_bytes(self) -> int:
@@ -40,8 +42,8 @@ class MemoryFit:
     """What a model takes of a memory, and what is left.
 
     usable_bytes     of the memory
-    needed_bytes     weights, workspace and the keys and values of one longest request
-    kv_cache_bytes   left for keys and values, in whole blocks; 0 where the weights do not fit
+    needed_bytes     weights, workspace, the keys and values of one longest request, a reserve
+    kv_cache_bytes   for keys and values, in whole blocks; 0 where the model does not fit
     kv_cache_tokens  tokens whose keys and values fit there
     because          the same in words
     """
@@ -68,44 +70,41 @@ class MemoryFit:
 def memory_fit(
     shape: ModelShape, quantization: Quantization, context_tokens: int, memory: Memory
 ) -> MemoryFit:
-    """Tell whether weights, workspace and one request of `context_tokens` fit into the memory."""
-    weight_bytes = shape.weight_bytes(quantization, memory.dtype_bytes)
-    workspace_bytes = memory.runtime_bytes + activation_bytes(shape, memory)
-    block_bytes = BLOCK_TOKENS * shape.kv_bytes_per_token(memory.dtype_bytes)
-    request_bytes = -(-context_tokens // BLOCK_TOKENS) * block_bytes
-    needed_bytes = weight_bytes + workspace_bytes + request_bytes
-
-    left_bytes = max(0, memory.usable_bytes - weight_bytes - workspace_bytes)
-    blocks = left_bytes // block_bytes
-    kv_cache_tokens = blocks * BLOCK_TOKENS
-    return MemoryFit(
-        usable_bytes=memory.usable_bytes,
-        weight_bytes=weight_bytes,
-        workspace_bytes=workspace_bytes,
-        needed_bytes=needed_bytes,
-        kv_cache_bytes=blocks * block_bytes,
-        kv_cache_tokens=kv_cache_tokens,
-        because=(
-            f"needs {gib(needed_bytes)} GiB (weights {gib(weight_bytes)}, workspace"
-            f" {gib(workspace_bytes)}, one request of {context_tokens:,} tokens"
-            f" {gib(request_bytes)}); {gib(memory.usable_bytes)} of {gib(memory.total_bytes)} GiB"
-            f" are usable: {kv_cache_tokens:,} tokens of KV left"
+    """Tell whether one request of `context_tokens` fits, by the engine's own sums."""
+    plan = plan_memory(
+        shape,
+        MemoryRequest(
+            quantization=quantization,
+            device=memory.device,
+            dtype_bytes=memory.dtype_bytes,
+            context_tokens=context_tokens,
+            free_bytes=memory.usable_bytes,
+            framework_bytes=FRAMEWORK_BYTES[memory.device],
+            step=LARGEST_STEPS[memory.device],
+            gathers=memory.device == "cpu",
         ),
     )
-
-
-def activation_bytes(shape: ModelShape, memory: Memory) -> int:
-    """Return the bytes that one step takes beside weights, keys and values.
-
-    Live at once at the widest point of a layer: the residual and its norm, query, key, value and
-    attention output, gate, up and their product; then the fp32 logits; and one linear weight in
-    the compute dtype, which a quantized one needs while it multiplies.
-    """
-    heads = (2 * shape.query_heads + 2 * shape.kv_heads) * shape.head_dim
-    per_token = 2 * shape.hidden_size + max(heads, 3 * shape.intermediate_size)
-    logits_bytes = memory.step_requests * shape.vocabulary * 4
-    widest_linear = max(linear.out_features * linear.in_features for linear in shape.linears)
-    return (memory.step_tokens * per_token + widest_linear) * memory.dtype_bytes + logits_bytes
+    workspace_bytes = plan.framework_bytes + plan.rope_bytes + plan.step_bytes
+    request_bytes = plan.request_blocks * plan.block_bytes
+    reserve_bytes = plan.least_bytes - plan.weight_bytes - workspace_bytes - request_bytes
+    blocks = plan.blocks if plan.fits else 0
+    # A block holds some layers of some tokens; where all layers share one table, all of them.
+    whole_blocks = -(-context_tokens // BLOCK_TOKENS)
+    kv_cache_tokens = blocks * whole_blocks // plan.request_blocks * BLOCK_TOKENS
+    return MemoryFit(
+        usable_bytes=memory.usable_bytes,
+        weight_bytes=plan.weight_bytes,
+        workspace_bytes=workspace_bytes,
+        needed_bytes=plan.least_bytes,
+        kv_cache_bytes=blocks * plan.block_bytes,
+        kv_cache_tokens=kv_cache_tokens,
+        because=(
+            f"needs {gib(plan.least_bytes)} GiB (weights {gib(plan.weight_bytes)}, workspace"
+            f" {gib(workspace_bytes)}, one request of {context_tokens:,} tokens"
+            f" {gib(request_bytes)}, reserve {gib(reserve_bytes)}); {gib(memory.usable_bytes)} of"
+            f" {gib(memory.total_bytes)} GiB are usable: {kv_cache_tokens:,} tokens of KV left"
+        ),
+    )
 
 
 def gib(amount_bytes: int) -> str:

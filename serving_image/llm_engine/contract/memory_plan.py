@@ -5,6 +5,7 @@ The engine sizes its KV cache with these sums, `llm-engine inspect --plan` print
 """
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import ceil
 from typing import Final
 
@@ -15,7 +16,7 @@ from llm_engine.contract.layer_groups import block_bytes, blocks_per_request, gr
 from llm_engine.contract.quantization import Quantization
 from llm_engine.contract.shape import FP32_BYTES, ModelShape
 
-KV_SHARE: Final = 0.9
+KV_SHARE: Final = Fraction(9, 10)
 """Share of what is left beside weights and the largest step that keys and values may take; the
 rest is for the HTTP server, padding in attention, and whatever the allocator wastes."""
 DRAWN_ROWS: Final = 64
@@ -279,7 +280,8 @@ def _too_long(plan: MemoryPlan, budget_bytes: int, asked: bool) -> str:
     source = (
         "the size asked for with --kv-cache-bytes"
         if asked
-        else f"{KV_SHARE:.0%} of what weights and the largest step leave of {_mib(plan.free_bytes)}"
+        else f"{float(KV_SHARE):.0%} of what weights and the largest step leave of "
+        f"{_mib(plan.free_bytes)}"
     )
     return (
         f"one request of {plan.context_tokens} tokens needs "
