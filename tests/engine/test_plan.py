@@ -50,6 +50,17 @@ def test_a_prompt_longer_than_the_budget_is_computed_in_chunks() -> None:
     assert plan([], [request], 100, LIMITS).tokens == {request: 16}
 
 
+def test_a_short_prompt_gets_through_beside_a_long_one() -> None:
+    long, short, other = a_request(400), a_request(3), a_request(5)
+    assert plan([], [long, short, other], 200, LIMITS).tokens == {long: 12, short: 3, other: 1}
+    assert plan([long], [short], 200, LIMITS).tokens == {long: 13, short: 3}
+
+
+def test_a_long_prompt_gets_what_others_cannot_use() -> None:
+    long, too_long = a_request(40), a_request(400)
+    assert plan([], [long, too_long], 20, LIMITS).tokens == {long: 16}
+
+
 def test_decoding_streams_come_before_an_older_prompt() -> None:
     prompt, stream = a_request(40, computed=16), decoding()
     step = plan([prompt, stream], [], 100, LIMITS)
@@ -81,9 +92,8 @@ def test_a_request_is_admitted_only_with_room_for_its_whole_prompt() -> None:
 def test_admission_leaves_what_running_prompts_still_need() -> None:
     half = a_request(40, computed=16)  # 24 tokens to go: 6 more blocks
     newcomer = a_request(4)
-    assert newcomer not in plan([half], [newcomer], 7, LIMITS).tokens
-    wide = Limits(step_tokens=64, step_requests=4)
-    assert newcomer in plan([half], [newcomer], 8, wide).tokens
+    assert newcomer not in plan([half], [newcomer], 6, LIMITS).tokens
+    assert newcomer in plan([half], [newcomer], 7, LIMITS).tokens
 
 
 def test_out_of_blocks_the_request_with_the_least_computed_starts_over() -> None:

@@ -3,10 +3,15 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from llm_engine.scheduling.blocks import BlockPool
 from llm_engine.scheduling.prefix import Prefix, longest_prefix
 from llm_engine.scheduling.request import Request
+
+LEFT_TO_OTHERS: Final = 4
+"""A prompt that could use up the budget leaves one part of so many to the prompts behind it: short
+ones get through beside a long one, which takes a third longer at most."""
 
 Victim = Callable[[Sequence[Request]], Request]
 """Which of these requests, most urgent first, loses its blocks when there are too few."""
@@ -72,8 +77,9 @@ def plan_step(
 
     A request is only ever some tokens behind: a new prompt by all of them, a decoding request by
     one. Those one token behind come first, since somebody reads them as they appear; the rest of
-    the budget goes to prompts, most urgent first. When blocks run out, a request loses its own and
-    starts over, but never the most urgent one: it always gets through, and then another is it.
+    the budget goes to prompts, most urgent first, though a long one leaves some to others. When
+    blocks run out, a request loses its own and starts over, but never the most urgent one: it
+    always gets through, and then another is it.
     """
     share = _Share(running, pool, limits, choose_victim)
     for request in running:
@@ -81,10 +87,12 @@ def plan_step(
             share.grant(request, 1)
     if share.tokens and limits.prefill_tokens is not None:
         share.budget = min(share.budget, limits.prefill_tokens)
-    for request in running:
-        if not request.is_decoding:
-            share.grant(request, request.tokens_behind)
+    prompts = [request for request in running if not request.is_decoding]
+    for number, request in enumerate(prompts, start=1):
+        are_others = number < len(prompts) or bool(waiting)
+        share.grant(request, share.part(request.tokens_behind, are_others))
     admitted = {} if share.evicted else _admit(share, waiting, pool, limits)
+    share.use_up(admitted)
     return Step(share.tokens, tuple(share.evicted), admitted)
 
 
@@ -103,6 +111,12 @@ class _Share:
         self._choose_victim = choose_victim
         self.found: set[int] = set()  # blocks counted as free that admitted requests will share
         self._let_go: Counter[int] = Counter()  # owners that each block loses by evictions
+
+    def part(self, wanted: int, are_others: bool) -> int:
+        """Return how many of these tokens a prompt gets, with other prompts behind it or not."""
+        if wanted < self.budget or not are_others:
+            return min(wanted, self.budget)
+        return self.budget - self.budget // LEFT_TO_OTHERS
 
     def grant(self, request: Request, wanted: int) -> None:
         """Give up to `wanted` tokens, evicting others or itself while blocks are short."""
@@ -126,6 +140,21 @@ class _Share:
         self.tokens[request] = count
         self.budget -= count
         self.free_blocks -= len(found) + request.blocks_to_add(count, prefix)
+
+    def use_up(self, admitted: Mapping[Request, Prefix]) -> None:
+        """Give what nobody took to the most urgent of those that could use more."""
+        for request, count in self.tokens.items():
+            prefix = admitted.get(request)
+            computed = request.computed_tokens if prefix is None else prefix.tokens
+            more = min(len(request.tokens) - computed - count, self.budget)
+            if more <= 0:
+                continue
+            blocks = request.blocks_to_add(count + more, prefix)
+            blocks -= request.blocks_to_add(count, prefix)
+            if blocks <= self.free_blocks:
+                self.tokens[request] = count + more
+                self.budget -= more
+                self.free_blocks -= blocks
 
     def _evict(self, request: Request) -> None:
         self.kept.remove(request)
@@ -153,7 +182,7 @@ def _admit(
         - request.blocks_to_add(share.tokens.get(request, 0))
         for request in share.kept
     )
-    for request in waiting:
+    for number, request in enumerate(waiting, start=1):
         if share.budget == 0 or len(share.kept) >= limits.step_requests:
             break
         prefix = computed_prefix(request, pool)
@@ -165,7 +194,7 @@ def _admit(
         if len(found) + most + promised > share.free_blocks:
             break
         admitted[request] = prefix
-        count = min(len(request.tokens) - prefix.tokens, share.budget)
+        count = share.part(len(request.tokens) - prefix.tokens, number < len(waiting))
         share.admit(request, count, found, prefix)
         promised += most - request.blocks_to_add(count, prefix)
     return admitted
