@@ -5,6 +5,12 @@ import torch
 
 from llm_engine.contract.quantization import Quantization, linear_bytes
 from llm_engine.quantization.int4 import pack_codes, quantize_int4, unpack_codes
+from llm_engine.quantization.int4_packed import (
+    BLOCK_ROWS,
+    PACKED_ROWS,
+    PackedInt4Linear,
+    packs_int4,
+)
 from llm_engine.quantization.linear import make_linear
 from llm_engine.quantization.plain import PlainLinear
 
@@ -97,3 +103,24 @@ def test_int4_is_off_by_at_most_half_a_step_and_its_rounding(weight: torch.Tenso
     off = (held.decoded() - weight).abs().view(OUT, -1, 32)
     # bf16 keeps 8 bits of scale and offset: 15 steps of them are off by up to 1/17 of a step.
     assert (off <= 0.6 * held.scale.float()[:, :, None]).all()
+
+
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in BLOCK_ROWS, reason="the CPU has no int4 kernel"
+)
+@pytest.mark.parametrize("group_size", [32, 64])
+@pytest.mark.parametrize("rows", [1, 5, PACKED_ROWS, PACKED_ROWS + 1, 90])
+def test_packed_int4_multiplies_by_exactly_what_is_kept(
+    weight: torch.Tensor, group_size: int, rows: int
+) -> None:
+    kept = quantize_int4(weight, group_size)
+    # One input at a time: nothing is added up, so nothing is rounded but the result.
+    x = torch.eye(INTO)[torch.arange(rows) % INTO]
+    found = PackedInt4Linear(kept)(x)
+    assert torch.equal(found, kept.decoded().t()[torch.arange(rows) % INTO].bfloat16().float())
+
+
+def test_int4_is_packed_where_the_kernel_takes_it(weight: torch.Tensor) -> None:
+    has_kernel = torch.backends.cpu.get_cpu_capability() in BLOCK_ROWS
+    assert packs_int4(quantize_int4(weight)) is has_kernel
+    assert not packs_int4(quantize_int4(weight[:-1]))

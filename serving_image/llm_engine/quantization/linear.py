@@ -7,6 +7,7 @@ from torch import Tensor
 from llm_engine.contract.quantization import Quantization, has_whole_groups
 from llm_engine.quantization.fp8 import Fp8Linear, Fp8Weight, quantize_fp8
 from llm_engine.quantization.int4 import Int4Linear, Int4Weight, quantize_int4
+from llm_engine.quantization.int4_packed import PackedInt4Linear, packs_int4
 from llm_engine.quantization.int8 import Int8Linear, Int8Weight, quantize_int8
 from llm_engine.quantization.plain import PlainLinear
 from llm_engine.quantization.tiled import TiledLinear
@@ -46,7 +47,7 @@ def _make_linear(weight: Weight, quantization: Quantization, bias: Tensor | None
     if isinstance(weight, Int8Weight):
         return Int8Linear(weight, bias)
     if isinstance(weight, Int4Weight):
-        return Int4Linear(weight, bias)
+        return PackedInt4Linear(weight, bias) if packs_int4(weight) else Int4Linear(weight, bias)
     if isinstance(weight, Fp8Weight):
         return Fp8Linear(weight, bias)
     return PlainLinear(weight, bias)
