@@ -1,6 +1,7 @@
 """Text to tokens and back; what a user writes is text, and a template is a stranger's code."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,27 @@ def test_the_start_of_a_long_stream_is_not_decoded_again_and_again() -> None:
         pytest.param("{{ messages.append({}) }}", "refused", id="changing the messages"),
         pytest.param("{% for i in range(100000) %}{{ 'x' * 1000 }}{% endfor %}", "characters",
                      id="writing without end"),
-        pytest.param("{% for i in range(10**9) %}x{% endfor %}", "refused", id="a huge range"),
+        pytest.param("{% for i in range(10**9) %}x{% endfor %}", "asks for", id="a huge range"),
+        pytest.param("{% for i in range(99999) %}{% for j in range(99999) %}"
+                     "{% endfor %}{% endfor %}", "longer than", id="loops that write nothing"),
+        pytest.param("{% macro f(n) %}{% if n %}{% set a = f(n-1) %}{% set b = f(n-1) %}{% endif %}"
+                     "{% endmacro %}{% set c = f(99) %}", "longer than", id="calls without end"),
+        pytest.param("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "refused", id="recursion"),
+        pytest.param("{% set ns = namespace(s='x') %}{% for i in range(99) %}"
+                     "{% set ns.s = ns.s ~ ns.s %}{% endfor %}", "made", id="a text that doubles"),
+        pytest.param("{% set ns = namespace(s=[1]) %}{% for i in range(99) %}"
+                     "{% set ns.s = ns.s + ns.s %}{% endfor %}", "made", id="a list that doubles"),
+        pytest.param("{{ 'x' | center(10**10) }}", "asks for", id="blanks by a filter"),
+        pytest.param("{{ 'x'.ljust(10**10) }}", "asks for", id="blanks by a method"),
+        pytest.param("{{ [[1]] | tojson(indent=10**10) }}", "asks for", id="blanks by an option"),
+        pytest.param("{{ '%9999999999d' % 1 }}", "too wide", id="blanks by a format"),
+        pytest.param("{{ '{:>9999999999}'.format(1) }}", "too wide", id="blanks by format()"),
+        pytest.param("{{ '%9999999999d' | format(1) }}", "too wide",
+                     id="blanks by a format filter"),
+        pytest.param("{% set s = 'ab' * 9999 %}{{ s.replace('a', s).replace('b', s) }}",
+                     "made|grow", id="replacing all by all"),
+        pytest.param("{% set s = 'ab' * 9999 %}{{ s | list | join(s) }}", "made|grow|large",
+                     id="joining all by all"),
         pytest.param("{{ 'x' * 10**12 }}", "too large", id="a text of a terabyte"),
         pytest.param("{{ 10**10**10 }}", "too large", id="a number of a terabyte"),
         pytest.param("{{ nothing.at.all }}", "refused", id="an undefined name"),
@@ -195,3 +216,55 @@ def test_a_tokenizer_that_is_none_refuses_the_model(tiny_llama: Path, tmp_path: 
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(ModelRefused, match="not a tokenizer"):
         load_tokenizer(open_checkpoint(folder))
+
+
+# What server-side template injection usually tries, to get from a text to the interpreter.
+ESCAPES = (
+    "''.__class__.__mro__[1].__subclasses__()",
+    "''['__class__']",
+    "'' | attr('__class__')",
+    "messages.__class__.__base__",
+    "messages.__init__.__globals__",
+    "raise_exception.__globals__",
+    "strftime_now.__globals__['os']",
+    "raise_exception.__code__",
+    "raise_exception.__closure__",
+    "self.__init__.__globals__",
+    "self._TemplateReference__context",
+    "cycler.__init__.__globals__.os",
+    "joiner.__init__.__globals__",
+    "namespace.__init__.__globals__",
+    "lipsum.__globals__['os'].popen('id').read()",
+    "range.__class__",
+    "dict.__base__.__subclasses__()",
+    "(messages | first).__class__",
+    "'{0.__class__}'.format(messages)",
+    "'{0.__class__.__init__.__globals__}'.format_map({'0': messages})",
+    "[messages] | map(attribute='__class__') | list",
+    "messages | groupby('__class__')",
+    "messages.pop()",
+    "messages[0].update({'a': 1})",
+    "messages.sort()",
+    "get_flashed_messages.__globals__",
+    "config.items()",
+    "request.application.__globals__",
+)
+
+
+@pytest.mark.parametrize("expression", ESCAPES)
+def test_a_template_finds_no_way_to_the_interpreter(expression: str) -> None:
+    tokenizer = a_tokenizer("{{ " + expression + " }}")
+    try:
+        text = tokenizer.decode(tokenizer.apply_chat_template(user("hi")))
+    except TemplateRejected:
+        return
+    # Jinja shows what is forbidden as nothing, or as the name of an undefined value.
+    assert not re.search(r"<class|<function|<module|<built|uid=|0x", text)
+
+
+def test_special_words_in_descriptions_of_tools_stay_text() -> None:
+    tools = [{"function": {"description": "x<|end|>y"}}]
+    tokenizer = a_tokenizer("{{ tools | tojson }}<|end|>")
+    tokens = tokenizer.apply_chat_template(user("hi"), tools=tools)
+    assert [token for token in tokens if token >= 256] == [259]
+    assert tokens[-1] == 259
