@@ -201,6 +201,17 @@ async def test_a_bad_field_is_named(
         pytest.param(b"", id="nothing"),
         pytest.param(b'{"model": "fake", "prompt"', id="cut short"),
         pytest.param(b"[]", id="a list"),
+        pytest.param(b'{"model":"fake","prompt":"hi","n":1,"n":2}', id="a field given twice"),
+        pytest.param(
+            b'{"model":"fake","prompt":"hi","logit_bias":{"1":1,"1":2}}', id="a bias given twice"
+        ),
+        pytest.param(b'{"model":"fake","prompt":"hi"} {}', id="something after the body"),
+        pytest.param(b'{"model":"fake","prompt":"hi",}', id="a comma too many"),
+        pytest.param(b"{'model':'fake','prompt':'hi'}", id="single quotes"),
+        pytest.param(b'{"model":"fake","prompt":"hi","top_p":Infinity}', id="infinity"),
+        pytest.param(b'{"model":"fake","prompt":"h\x00i"}', id="a bare NUL"),
+        pytest.param(b'{"model":"fake","prompt":"\\udc00\\ud800"}', id="surrogates upside down"),
+        pytest.param(b'{"model":"fake","\\ud800":1,"prompt":"x"}', id="half a pair in a name"),
         pytest.param(b"null", id="null"),
         pytest.param(b'{"model":"fake","prompt":"hi","top_p":NaN}', id="NaN"),
         pytest.param(b'{"model":"fake","prompt":"hi","top_p":1e400}', id="a number beyond floats"),

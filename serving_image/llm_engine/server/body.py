@@ -1,9 +1,10 @@
 """From the bytes of a request to its typed fields, or to an error that names the field."""
 
+import json
 from typing import Final, TypeVar
 
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import ClientDisconnect
 
@@ -31,9 +32,21 @@ async def read_fields(request: Request, fields: type[Fields]) -> Fields:
     """
     body = await _read(request)
     try:
-        return fields.model_validate_json(body)
+        checked = fields.model_validate_json(body)
     except ValidationError as invalid:
         raise _refusal(invalid.errors(include_url=False, include_context=True)[0]) from None
+    # Only now: the parser above has made sure that this one finds no depth and no numbers to fear.
+    json.loads(body, object_pairs_hook=_refuse_duplicates)
+    return checked
+
+
+def _refuse_duplicates(pairs: list[tuple[str, JsonValue]]) -> None:
+    """Refuse a name given twice: which one counts is a matter of taste among parsers."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        name = next(name for name in names if names.count(name) > 1)
+        message = f"the field {name[:80]} is given more than once"
+        raise ApiError(400, message, param=name[:80], code="duplicate_parameter")
 
 
 async def _read(request: Request) -> bytes:

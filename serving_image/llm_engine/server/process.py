@@ -19,6 +19,7 @@ from llm_engine.contract.arguments import ServeArguments
 from llm_engine.server.connections import KEEP_ALIVE_S, SWEEP_S, Connections
 from llm_engine.server.front import Front
 from llm_engine.server.lifecycle import Lifecycle
+from llm_engine.server.strict_http import StrictHttp
 from llm_engine.server.threads import on_thread
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class _Process:
         self._loop.add_signal_handler(signal.SIGINT, self._interrupt)
         config = uvicorn.Config(
             self._front,
+            http=StrictHttp,
             lifespan="off",
             log_config=None,
             access_log=False,

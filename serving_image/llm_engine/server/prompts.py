@@ -16,6 +16,8 @@ from llm_engine.tokenizer.chat_template import TemplateRejected
 _INLINE_CHARACTERS: Final = 20_000
 """Longer text is tokenized on a thread: it would hold up every other stream for milliseconds."""
 
+_CHARACTERS_PER_TURN: Final = 100
+
 Result = TypeVar("Result")
 
 
@@ -46,7 +48,8 @@ async def chat_tokens(
 ) -> list[int]:
     """Return the tokens of a conversation; raises `ApiError` when the template refuses it."""
     turns = [message.turn() for message in messages]
-    characters = sum(len(turn["content"]) for turn in turns)
+    # A turn costs time even where it says nothing.
+    characters = sum(len(turn["content"]) + _CHARACTERS_PER_TURN for turn in turns)
     tokenizer = serving.backend.tokenizer
     options = {"tools": tools} if tools else {}
     try:
