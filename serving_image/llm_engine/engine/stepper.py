@@ -1,7 +1,7 @@
 """The requests of an engine and the steps that move them. Used by one thread only."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from llm_engine.contract.layer_groups import most_blocks
@@ -11,7 +11,7 @@ from llm_engine.engine.messages import EngineStats, FinishReason, StepRecord, To
 from llm_engine.sampling.sampled import Sampled
 from llm_engine.scheduling.blocks import BlockPool
 from llm_engine.scheduling.pacing import Pace
-from llm_engine.scheduling.plan import Limits
+from llm_engine.scheduling.plan import Limits, Step
 from llm_engine.scheduling.request import Request
 from llm_engine.scheduling.scheduler import Scheduler
 
@@ -92,51 +92,28 @@ class Stepper:
     def step(self) -> StepRecord:
         """Compute one step."""
         started_s = time.monotonic()
-        limits = replace(
-            self._limits, prefill_tokens=self._pace.prefill_tokens(self._tpot_target_s)
-        )
-        step = self._scheduler.begin_step(limits)
-        if not step.tokens:
-            raise RuntimeError(f"{len(self._active)} requests and none of them can move")
-        for request in step.evicted:
-            self._active[request].preemptions += 1
-        for request in step.admitted:
-            self._active[request].scheduled(started_s)
+        step = self._begin(started_s)
         catching_up = [r for r, count in step.tokens.items() if count == r.tokens_behind]
         decode_tokens = sum(1 for request in step.tokens if request.is_decoding)
-        choices = [self._active[request].choice() for request in catching_up]
         contexts = [(r.computed_tokens + count, count) for r, count in step.tokens.items()]
-        scoring = [
-            (self._active[request], score)
-            for order, (request, count) in enumerate(step.tokens.items())
-            if (score := self._active[request].score(order, count)) is not None
-        ]
-        result = self._runner.run(step.tokens, choices, [score for _, score in scoring])
-        for (active, _), logprobs in zip(scoring, result.scored, strict=True):
-            active.scored(logprobs)
+        sampled = self._run(step, catching_up)
         recomputed = self._scheduler.end_step(step.tokens)
         now_s = time.monotonic()
-        for request, choice in zip(catching_up, result.sampled, strict=True):
+        for request, choice in zip(catching_up, sampled, strict=True):
             self._deliver(self._active[request], choice, now_s)
         record = StepRecord(
             seconds=now_s - started_s,
             prefill_tokens=sum(step.tokens.values()) - decode_tokens,
             decode_tokens=decode_tokens,
             requests=len(step.tokens),
-            sampled_tokens=len(result.sampled),
+            sampled_tokens=len(sampled),
             recomputed_tokens=recomputed,
             preemptions=len(step.evicted),
             context_tokens=sum(context for context, _ in contexts),
             # Of the tokens computed the first sees `context - count + 1`, the last all.
             attended_tokens=sum(n * (2 * context - n + 1) // 2 for context, n in contexts),
         )
-        self._pace = self._pace.after(record.seconds, record.prefill_tokens, decode_tokens)
-        self._stats = replace(
-            self._stats,
-            preemptions=self._stats.preemptions + record.preemptions,
-            recomputed_tokens=self._stats.recomputed_tokens + recomputed,
-            last_token_at_s=now_s if result.sampled else self._stats.last_token_at_s,
-        )
+        self._count(record, now_s)
         return record
 
     def stats(self) -> EngineStats:
@@ -151,6 +128,42 @@ class Stepper:
             prefix_found_tokens=self._scheduler.found_tokens,
             pending_prefill_tokens=behind,
             tokens_in_flight=sum(len(request.tokens) for request in self._active),
+        )
+
+    def _begin(self, now_s: float) -> Step:
+        """Plan a step, and note who was preempted and who begins."""
+        limits = replace(
+            self._limits, prefill_tokens=self._pace.prefill_tokens(self._tpot_target_s)
+        )
+        step = self._scheduler.begin_step(limits)
+        if not step.tokens:
+            raise RuntimeError(f"{len(self._active)} requests and none of them can move")
+        for request in step.evicted:
+            self._active[request].preemptions += 1
+        for request in step.admitted:
+            self._active[request].scheduled(now_s)
+        return step
+
+    def _run(self, step: Step, catching_up: Sequence[Request]) -> Sequence[Sampled]:
+        """Compute the step, and return the next token of each request that catches up."""
+        choices = [self._active[request].choice() for request in catching_up]
+        scoring = [
+            (self._active[request], score)
+            for order, (request, count) in enumerate(step.tokens.items())
+            if (score := self._active[request].score(order, count)) is not None
+        ]
+        result = self._runner.run(step.tokens, choices, [score for _, score in scoring])
+        for (active, _), logprobs in zip(scoring, result.scored, strict=True):
+            active.scored(logprobs)
+        return result.sampled
+
+    def _count(self, record: StepRecord, now_s: float) -> None:
+        self._pace = self._pace.after(record.seconds, record.prefill_tokens, record.decode_tokens)
+        self._stats = replace(
+            self._stats,
+            preemptions=self._stats.preemptions + record.preemptions,
+            recomputed_tokens=self._stats.recomputed_tokens + record.recomputed_tokens,
+            last_token_at_s=now_s if record.sampled_tokens else self._stats.last_token_at_s,
         )
 
     def _deliver(self, active: ActiveRequest, sampled: Sampled, now_s: float) -> None:
