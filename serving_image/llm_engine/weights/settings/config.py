@@ -135,9 +135,11 @@ def _experts(values: Values, layers: int) -> dict[str, Any]:
 
 def _activation(values: Values) -> Activation:
     name = values.get("hidden_activation") or values.get("hidden_act") or "silu"
-    if name not in _ACTIVATIONS:
-        unsupported(values.path, f"hidden_act is {name!r}", f"knows {', '.join(_ACTIVATIONS)}")
-    return _ACTIVATIONS[name]
+    activation = _ACTIVATIONS.get(name) if isinstance(name, str) else None
+    if activation is None:
+        known = f"knows {', '.join(_ACTIVATIONS)}"
+        unsupported(values.path, f"hidden_act is {name!r:.100}", known)
+    return activation
 
 
 def _ropes(values: Values, shape: ModelShape) -> tuple[Rope, Rope | None]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from llm_engine.weights.header import refuse
 from llm_engine.weights.settings.values import Values, unsupported
 
 DEFAULT_THETA: Final = 10_000.0
@@ -83,6 +84,9 @@ def rope_from_config(values: Values, head_dim: int, context_tokens: int) -> Rope
     Raises ModelRefused for types of scaling that this engine does not know.
     """
     rotary_dim = int(head_dim * values.positive("partial_rotary_factor", 1.0))
+    if not 2 <= rotary_dim <= head_dim or rotary_dim % 2:
+        found = f"{rotary_dim} of {head_dim} dimensions of a head are rotated"
+        refuse(values.path, found, "an even number of them")
     kind = values.get("rope_type") or values.get("type") or "default"
     read = _SCALINGS.get(kind) if isinstance(kind, str) else None
     if read is None:

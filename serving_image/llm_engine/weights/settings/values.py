@@ -1,7 +1,6 @@
 """Read values of a configuration, each checked as it is read."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -14,9 +13,14 @@ from llm_engine.weights.header import refuse
 
 MOST_CONTEXT_TOKENS: Final = 16_777_216
 """A longer context than any model's: a larger figure is a mistake, not a model."""
+LARGEST_NUMBER: Final = 1e30
+"""Above it lies no setting of a model, and squares of it are infinite."""
 MOST_LAYERS: Final = 1024
-MOST_EXPERTS: Final = 4096
+MOST_EXPERTS: Final = 1024
 """So for layers, and for experts of one layer."""
+MOST_MLPS: Final = 1 << 17
+"""And for experts of all layers: each has names and shapes of its own to be checked."""
+MOST_CONFIGURATION_BYTES: Final = 32 << 20
 
 
 class Values:
@@ -79,7 +83,7 @@ class Values:
 
     def _checked(self, name: str, value: Any) -> float:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not (math.isfinite(value) and value > 0):
+        if not is_number or not 0 < value <= LARGEST_NUMBER:
             refuse(self.path, f"{name} is {value!r:.100}", "a positive number")
         return float(value)
 
@@ -87,6 +91,8 @@ class Values:
 def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file, or refuse the model."""
     try:
+        if path.stat().st_size > MOST_CONFIGURATION_BYTES:
+            refuse(path, f"{path.stat().st_size} bytes", f"at most {MOST_CONFIGURATION_BYTES}")
         content = json.loads(path.read_text())
     except FileNotFoundError:
         raise ModelRefused(
@@ -115,6 +121,9 @@ def checked_shape(path: Path, **numbers: Any) -> ModelShape:
         )
     if shape.head_dim % 2:
         refuse(path, f"head_dim is {shape.head_dim}", "an even number")
+    if shape.layers * (shape.experts or 0) > MOST_MLPS:
+        found = f"{shape.experts} experts in each of {shape.layers} layers"
+        refuse(path, found, f"at most {MOST_MLPS}")
     if shape.context_tokens > MOST_CONTEXT_TOKENS:
         refuse(path, f"a context of {shape.context_tokens}", f"at most {MOST_CONTEXT_TOKENS}")
     return shape
