@@ -1,6 +1,7 @@
 """Which attention backend computes, and why another cannot."""
 
 from collections.abc import Callable
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Final
 
@@ -9,6 +10,9 @@ import torch
 from llm_engine.attention.backend import AttentionBackend, AttentionSettings
 from llm_engine.attention.cache import KVCache
 from llm_engine.contract.arguments import AttentionName
+
+XFORMERS_TRITON_BELOW: Final = (3, 9)
+"""Of xformers 0.0.35; seen to run with Triton 3.6, and to fail with 3.9."""
 
 
 def choose_attention(name: AttentionName, device: torch.device) -> AttentionName:
@@ -39,6 +43,9 @@ def why_not(name: AttentionName, device: torch.device) -> str | None:
         return "xformers' paged attention needs an NVIDIA GPU"
     if find_spec("xformers") is None:
         return "xformers is not installed (pip install xformers)"
+    if _triton_version() >= XFORMERS_TRITON_BELOW:
+        below = ".".join(map(str, XFORMERS_TRITON_BELOW))
+        return f"xformers' kernels use block pointers, which Triton has no more from {below} on"
     return None
 
 
@@ -47,6 +54,10 @@ def make_attention(
 ) -> AttentionBackend:
     """Build the backend of that name, as `choose_attention` returns it."""
     return _MAKERS[name](cache, settings)
+
+
+def _triton_version() -> tuple[int, ...]:
+    return tuple(int(part) for part in version("triton").split(".")[:2])
 
 
 def _is_interpreted() -> bool:
