@@ -16,7 +16,7 @@ from llm_engine.attention.triton_plan import tile_shapes
 HOPPER = GPUTarget("cuda", 90, 32)
 MOST_SHARED_BYTES = 227 * 1024
 HEADS: Mapping[str, Any] = {"KV_HEADS": 8, "GROUP": 4}
-NUMBERS = {"query_stride": "i32", "split_tokens": "i32", "splits": "i32"}
+NUMBERS = {"query_stride": "i32", "splits": "i32"}
 NUMBERS |= {"scale": "fp32", "cap": "fp32"}
 POINTERS = {"tables": "*i32", "tiles": "*i32", "slots": "*i32", "weights": "*fp32"}
 POINTERS |= {"parts": "*fp32"}

@@ -7,7 +7,7 @@ from llm_engine.attention.batch import GroupTables, StepBatch
 from llm_engine.attention.triton_plan import GroupLaunches, TileShape, plan_group, tile_shapes
 
 NARROW, WIDE = TileShape(16, 64, 4, 3), TileShape(64, 64, 8, 3)
-FIRST_ROW, TOKENS, POSITION, TABLE = range(4)
+FIRST_ROW, TOKENS, POSITION, TABLE, SPLIT = range(5)
 
 
 def planned(
@@ -38,7 +38,7 @@ def test_decoding_requests_and_chunks_get_tiles_of_their_own_size() -> None:
     narrow, wide = planned((40, 1), (0, 40), (90, 1)).launches
     assert (narrow.shape, wide.shape) == (NARROW, WIDE)
     # The longest first, so that the last tile to end is a short one.
-    assert narrow.tiles.tolist() == [[41, 1, 90, 6], [0, 1, 40, 0]]
+    assert narrow.tiles[:, :SPLIT].tolist() == [[41, 1, 90, 6], [0, 1, 40, 0]]
     # 64 rows hold 16 tokens of 4 heads.
     assert sorted(wide.tiles[:, FIRST_ROW]) == [1, 17, 33]
     assert sorted(wide.tiles[:, TOKENS]) == [8, 16, 16]
@@ -84,8 +84,8 @@ def test_splits(
     expected: tuple[int, int],
 ) -> None:
     (launch,) = planned(*requests, window=window, processors=processors).launches
-    assert (launch.splits, launch.split_tokens) == expected
-    reach = launch.splits * launch.split_tokens
+    assert (launch.splits, launch.tiles[0, SPLIT]) == expected
+    reach = launch.splits * launch.tiles[0, SPLIT]
     assert reach >= min(max(past + 1 for past, _ in requests), window or reach)
 
 

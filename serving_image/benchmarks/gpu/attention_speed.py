@@ -98,7 +98,7 @@ def measure(setting: Setting) -> Iterator[Row]:
         step = _Step(decoding[0], setting.device)
         for factor in (0.5, 2, 4, 8):
             attention = TritonAttention(step.cache, step.case.settings)
-            attention._processors = int(attention._processors * factor)
+            attention.processors = int(attention.processors * factor)
             plan = attention.plan(step.batch)
             seconds = seconds_of(_attending(attention, step, plan), setting.device)
             splits = plan[0].launches[0].splits

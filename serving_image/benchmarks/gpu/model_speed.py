@@ -22,6 +22,7 @@ from llm_engine.contract.quantization import Quantization
 from llm_engine.engine import Engine, GenerationRequest, SamplingParameters
 from llm_engine.engine.loaded import Loaded
 from llm_engine.engine.runner import Runner
+from llm_engine.engine.warm_up import warm_up
 from llm_engine.model.decoder import Decoder
 from llm_engine.sampling.choice import Choice
 from llm_engine.scheduling.plan import Limits
@@ -29,6 +30,7 @@ from llm_engine.scheduling.request import Request
 from tests.engine.tiny_llama import Answers
 
 BLOCK_TOKENS = 16
+LONGEST_TOKENS = 8192
 GREEDY = SamplingParameters(max_tokens=4096, temperature=0.0, ignore_eos=True)
 
 
@@ -40,6 +42,7 @@ class Decoding:
     context_tokens: int
     quantization: Quantization = Quantization.NONE
     attention: AttentionName = AttentionName.AUTO
+    graphs: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Prefill:
 _NONE, _INT8, _INT4, _FP8 = Quantization
 DECODING = {
     "0.6B": (
-        Decoding(1, 1024), Decoding(128, 1024), Decoding(256, 1024),
+        Decoding(1, 1024), Decoding(1, 1024, graphs=False), Decoding(128, 1024),
+        Decoding(256, 1024), Decoding(256, 1024, graphs=False),
         Decoding(256, 1024, attention=AttentionName.XFORMERS),
         Decoding(32, 1024, attention=AttentionName.TORCH),
     ),
@@ -105,14 +109,22 @@ def measure(setting: Setting, name: str) -> Iterator[Row]:
         gc.collect()
 
 
-def make_runner(decoder: Decoder, blocks: int, attention: AttentionName) -> Runner:
+def make_runner(
+    decoder: Decoder, blocks: int, attention: AttentionName, has_graphs: bool = False
+) -> Runner:
     """Return a runner with noise in its cache."""
     shape = decoder.settings.shape
     cache = KVCache.allocate(shape, blocks, BLOCK_TOKENS, decoder.dtype, decoder.device)
     for slot in cache.slots:
         slot.normal_()
     chosen = choose_attention(attention, decoder.device)
-    return Runner(decoder, cache, make_attention(chosen, cache, decoder.attention), threads=2)
+    backend = make_attention(chosen, cache, decoder.attention)
+    graphs = None
+    if has_graphs and decoder.device.type == "cuda":
+        from llm_engine.engine.decode_graphs import make_graphs
+
+        graphs = make_graphs(decoder, backend, LARGEST_STEPS["cuda"].requests, LONGEST_TOKENS)
+    return Runner(decoder, cache, backend, threads=2, graphs=graphs)
 
 
 def make_requests(count: int, tokens: int, room: int, vocabulary: int) -> list[Request]:
@@ -152,6 +164,7 @@ def _decode(setting: Setting, decoder: Decoder, load: Decoding) -> Row:
         "context_tokens": load.context_tokens,
         "quantization": load.quantization.value,
         "attention": load.attention.value,
+        "graphs": load.graphs,
         "ms_per_token": seconds * 1e3,
         "tokens_per_s": load.requests / seconds,
         "bytes_of_copy_bandwidth": setting.share_of_copy(moved, seconds),
@@ -164,7 +177,7 @@ def _decoding(decoder: Decoder, load: Decoding, steps: int) -> tuple[Runner, lis
     for request in requests:
         request.computed_tokens = load.context_tokens - 1
     blocks = sum(len(request.tables[0].blocks) for request in requests)
-    return make_runner(decoder, blocks, load.attention), requests
+    return make_runner(decoder, blocks, load.attention, load.graphs), requests
 
 
 def _step(runner: Runner, requests: list[Request]) -> float:
@@ -254,16 +267,16 @@ def _serve(setting: Setting, decoder: Decoder, count: int) -> Row:
     loaded = Loaded(
         shape=shape,
         tokenizer=_NoTokenizer(),  # type: ignore[arg-type]
-        runner=make_runner(decoder, blocks, AttentionName.AUTO),
+        runner=make_runner(decoder, blocks, AttentionName.AUTO, has_graphs=True),
         limits=Limits(step.tokens, step.requests),
         max_context_tokens=2 * most,
         device=setting.device,
         dtype="bfloat16",
     )
+    warm_up(loaded.runner, setting.device != "cpu", 2 * most, step.requests)
     engine = Engine(loaded)
     engine.start()
     try:
-        _answer(engine, prompts[:2], [4, 4])  # compiles
         began_s = time.perf_counter()
         tokens = _answer(engine, prompts, outputs)
         seconds = time.perf_counter() - began_s

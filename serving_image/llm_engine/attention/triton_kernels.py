@@ -4,15 +4,16 @@ A tile is some query tokens of one request times the query heads that share a ke
 rows of a matrix product: `rows = token * GROUP + head`. So decoding (one token) and a prompt's
 chunk (many) are the same kernel, and no key is read twice for the heads that share it.
 
-Each tile is described by four numbers, `TILE_FIELDS`: its first row in the step, its tokens, the
-position of the first of them in its text, and where in `tables` the block of position 0 is (or
-would be: blocks that slid out of a window were given back, and nothing reads before them).
+Each tile is described by five numbers, `TILE_FIELDS`: its first row in the step, its tokens, the
+position of the first of them in its text, where in `tables` the block of position 0 is (or would
+be: blocks that slid out of a window were given back, and nothing reads before them), and the keys
+of one split. A tile of no tokens does nothing.
 """
 
 import triton
 import triton.language as tl
 
-TILE_FIELDS = tl.constexpr(4)
+TILE_FIELDS = tl.constexpr(5)
 
 
 @triton.jit
@@ -30,7 +31,7 @@ def store_kernel(
 
     cache        [blocks, HEADS, BLOCK_TOKENS, HEAD_DIM], where HEADS are the keys, then the values
     keys_values  [tokens, HEADS, HEAD_DIM]
-    slots        int32 [tokens]: block * BLOCK_TOKENS + offset
+    slots        int32 [tokens]: block * BLOCK_TOKENS + offset; below 0 for a row of no request
     """
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + token).to(tl.int64)
@@ -38,11 +39,12 @@ def store_kernel(
     heads = tl.arange(0, PADDED_HEADS)[:, None]
     dims = tl.arange(0, PADDED_DIM)[None, :]
     inside = (heads < HEADS) & (dims < HEAD_DIM)
-    row = tl.load(keys_values + (token * HEADS + heads) * HEAD_DIM + dims, mask=inside)
-    tl.store(cache + (first + heads * BLOCK_TOKENS) * HEAD_DIM + dims, row, mask=inside)
+    if slot >= 0:
+        row = tl.load(keys_values + (token * HEADS + heads) * HEAD_DIM + dims, mask=inside)
+        tl.store(cache + (first + heads * BLOCK_TOKENS) * HEAD_DIM + dims, row, mask=inside)
 
 
-@triton.jit(do_not_specialize=["split_tokens"])
+@triton.jit
 def attend_kernel(
     out,
     weights,
@@ -51,7 +53,6 @@ def attend_kernel(
     tables,
     tiles,
     query_stride,
-    split_tokens,
     scale,
     cap,
     KV_HEADS: tl.constexpr,
@@ -82,6 +83,7 @@ def attend_kernel(
     tokens = tl.load(tiles + tile * TILE_FIELDS + 1)
     position = tl.load(tiles + tile * TILE_FIELDS + 2)
     table = tl.load(tiles + tile * TILE_FIELDS + 3)
+    split_tokens = tl.load(tiles + tile * TILE_FIELDS + 4)
 
     rows = tl.arange(0, ROWS)
     dims = tl.arange(0, PADDED_DIM)

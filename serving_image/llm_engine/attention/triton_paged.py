@@ -14,7 +14,14 @@ from llm_engine.attention.batch import StepBatch
 from llm_engine.attention.cache import KVCache
 from llm_engine.attention.staging import to_device
 from llm_engine.attention.triton_kernels import attend_kernel, merge_kernel, store_kernel
-from llm_engine.attention.triton_plan import NARROW_ROWS, Launch, TileShape, plan_group, tile_shapes
+from llm_engine.attention.triton_plan import (
+    NARROW_ROWS,
+    GroupLaunches,
+    Launch,
+    TileShape,
+    plan_group,
+    tile_shapes,
+)
 
 LOG2_E: Final = math.log2(math.e)
 INTERPRETED_PROCESSORS: Final = 4
@@ -28,7 +35,6 @@ class PlacedLaunch:
     tiles: Tensor
     shape: TileShape
     splits: int
-    split_tokens: int
 
 
 @dataclass(frozen=True)
@@ -55,15 +61,18 @@ class TritonAttention:
     ) -> None:
         _, _, kv_heads, _, head_dim = cache.slots[0].shape
         self._cache = cache
-        self._device = cache.slots[0].device
+        self.device = cache.slots[0].device
+        self.block_tokens = cache.block_tokens
+        self.kv_heads = kv_heads
+        self.windows = tuple(group.window_tokens for group in cache.groups)
         self._heads = (kv_heads, settings.query_heads // kv_heads)
-        self._processors = (
-            torch.cuda.get_device_properties(self._device).multi_processor_count
-            if self._device.type == "cuda"
+        self.processors = (
+            torch.cuda.get_device_properties(self.device).multi_processor_count
+            if self.device.type == "cuda"
             else INTERPRETED_PROCESSORS
         )
         dtype = cache.slots[0].dtype
-        self._shapes = shapes or tile_shapes(self._heads[1], head_dim, dtype.itemsize)
+        self.shapes = shapes or tile_shapes(self._heads[1], head_dim, dtype.itemsize)
         cap = settings.softcap
         self._scale = settings.scale * LOG2_E if cap is None else settings.scale / cap
         self._cap = 0.0 if cap is None else cap * LOG2_E
@@ -93,7 +102,7 @@ class TritonAttention:
         """
         attended = np.array([request not in left_out for request in range(batch.requests)])
         groups = [
-            plan_group(batch, group, attended, self._heads, self._shapes, self._processors)
+            plan_group(batch, group, attended, self._heads, self.shapes, self.processors)
             for group in range(len(batch.groups))
         ]
         arrays = [
@@ -101,7 +110,7 @@ class TritonAttention:
             for group in groups
             for array in (group.slots, group.tables, *(launch.tiles for launch in group.launches))
         ]
-        placed = iter(to_device(arrays, self._device))
+        placed = iter(to_device(arrays, self.device))
         return tuple(
             GroupPlan(
                 slots=next(placed),
@@ -111,6 +120,11 @@ class TritonAttention:
             )
             for group, tables in zip(groups, batch.groups, strict=True)
         )
+
+    def launches(self, batch: StepBatch, group: int, splits: int) -> GroupLaunches:
+        """Cut one group's decoding requests into launches of so many splits, on the CPU."""
+        attended = np.full(batch.requests, True)
+        return plan_group(batch, group, attended, self._heads, self.shapes, self.processors, splits)
 
     def attend(
         self, layer: int, queries: Tensor, keys_values: Tensor, plan: tuple[GroupPlan, ...]
@@ -132,7 +146,7 @@ class TritonAttention:
     def _launch(
         self, launch: PlacedLaunch, group: GroupPlan, cache: Tensor, queries: Tensor, out: Tensor
     ) -> None:
-        shape, splits, kv_heads = launch.shape, launch.splits, self._heads[0]
+        shape, splits, kv_heads = launch.shape, launch.splits, self.kv_heads
         tiles = len(launch.tiles)
         parts = weights = out
         if splits > 1:
@@ -147,7 +161,6 @@ class TritonAttention:
             group.tables,
             launch.tiles,
             queries.stride(0),
-            launch.split_tokens,
             self._scale,
             self._cap,
             WINDOW=group.window,
@@ -173,4 +186,4 @@ class TritonAttention:
 
 
 def _place(launch: Launch, tiles: Tensor) -> PlacedLaunch:
-    return PlacedLaunch(tiles, launch.shape, launch.splits, launch.split_tokens)
+    return PlacedLaunch(tiles, launch.shape, launch.splits)

@@ -14,6 +14,7 @@ NARROW_ROWS: Final = 16
 LEAST_SPLIT_TOKENS: Final = 128
 """Keys below which one more split costs more than it saves."""
 MOST_SPLITS: Final = 64
+SPLIT_FIELD: Final = 4
 PROGRAMS_PER_PROCESSOR: Final = 4
 """Programs that one multiprocessor runs at once, roughly: fewer tiles than that are split."""
 
@@ -36,14 +37,13 @@ class TileShape:
 class Launch:
     """Tiles of one shape.
 
-    tiles         int32 [tiles, 4], see `triton_kernels`
-    split_tokens  keys of each split
+    tiles   int32 [tiles, 5], see `triton_kernels`
+    splits  of each tile's keys
     """
 
     tiles: NDArray[np.int32]
     shape: TileShape
     splits: int
-    split_tokens: int
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def plan_group(
     heads: tuple[int, int],
     shapes: tuple[TileShape, TileShape],
     processors: int,
+    splits: int | None = None,
 ) -> GroupLaunches:
     """Cut one layer group's work into launches.
 
@@ -88,6 +89,7 @@ def plan_group(
     heads       key-value heads, and query heads of each
     shapes      for few rows and for many, from `tile_shapes`
     processors  multiprocessors of the device
+    splits      of every tile's keys; None: as many as pay
     """
     kv_heads, sharing = heads
     starts = np.asarray(batch.query_starts, dtype=np.int64)
@@ -96,22 +98,25 @@ def plan_group(
     used = [batch.used_blocks(group, request) for request in range(batch.requests)]
     tables = np.fromiter(chain.from_iterable(used), dtype=np.int32)
     firsts = np.cumsum([0, *map(len, used[:-1])]) - np.asarray(batch.groups[group].released)
-    requests = np.stack((starts[:-1], counts, past, firsts), axis=1)
+    requests = np.stack((starts[:-1], counts, past, firsts, np.zeros_like(past)), axis=1)
     narrow = counts * sharing <= shapes[0].rows
     window = batch.groups[group].window_tokens
     launches = []
     for rows, shape in zip((narrow, ~narrow), shapes, strict=True):
         if (attended & rows).any():
             tiles = _tiles(requests[attended & rows], shape.rows // sharing, window)
-            splits = _splits(tiles, kv_heads, window, processors, shape.keys)
-            launches.append(Launch(tiles, shape, *splits))
+            most_keys = int(_keys(tiles, window).max())
+            wanted = splits or _splits(len(tiles) * kv_heads, most_keys, processors)
+            tiles[:, SPLIT_FIELD] = _split_tokens(most_keys, wanted, shape.keys)
+            count = splits or -(-most_keys // tiles[0, SPLIT_FIELD])
+            launches.append(Launch(tiles, shape, int(count)))
     return GroupLaunches(_slots(batch, requests, tables), tables, tuple(launches))
 
 
 def _tiles(requests: NDArray[np.int64], tokens: int, window: int | None) -> NDArray[np.int32]:
     """Cut requests into tiles of at most so many tokens, those with the most keys first.
 
-    requests  [requests, 4] as tiles are: first row, tokens, position, table
+    requests  [requests, 5] as tiles are, the keys of a split still to come
     """
     pieces = -(-requests[:, 1] // tokens)
     tiles = np.repeat(requests, pieces, axis=0)
@@ -129,24 +134,29 @@ def _keys(tiles: NDArray[np.integer], window: int | None) -> NDArray[np.integer]
     return end if window is None else end - np.maximum(position - window + 1, 0)
 
 
-def _splits(
-    tiles: NDArray[np.int32], kv_heads: int, window: int | None, processors: int, keys: int
-) -> tuple[int, int]:
-    """Return the splits of every tile's keys, and the keys of a split: 1 where tiles are many."""
-    most_keys = int(_keys(tiles, window).max())
-    wanted = PROGRAMS_PER_PROCESSOR * processors // (len(tiles) * kv_heads)
-    wanted = min(wanted, MOST_SPLITS, most_keys // LEAST_SPLIT_TOKENS)
-    if wanted <= 1:
-        return 1, most_keys
-    split_tokens = -(-most_keys // (wanted * keys)) * keys
-    return -(-most_keys // split_tokens), split_tokens
+def fixed_splits(tiles: int, kv_heads: int, processors: int) -> int:
+    """Return the splits that keep every processor busy, however few keys there are."""
+    return max(1, min(MOST_SPLITS, PROGRAMS_PER_PROCESSOR * processors // (tiles * kv_heads)))
+
+
+def _splits(programs: int, most_keys: int, processors: int) -> int:
+    """Return the splits that pay; `programs` is how many there are without."""
+    wanted = PROGRAMS_PER_PROCESSOR * processors // programs
+    return max(1, min(wanted, MOST_SPLITS, most_keys // LEAST_SPLIT_TOKENS))
+
+
+def _split_tokens(most_keys: int, splits: int, keys: int) -> int:
+    """Return the keys of a split, whole turns of a program's loop."""
+    if splits == 1:
+        return most_keys
+    return max(LEAST_SPLIT_TOKENS, -(-most_keys // (splits * keys)) * keys)
 
 
 def _slots(
     batch: StepBatch, requests: NDArray[np.int64], tables: NDArray[np.int32]
 ) -> NDArray[np.int32]:
     """Return where each token's key and value go."""
-    first_row, counts, past, table = requests.T
+    first_row, counts, past, table, _ = requests.T
     positions = np.arange(batch.query_starts[-1]) + np.repeat(past - first_row, counts)
     blocks = tables[np.repeat(table, counts) + positions // batch.block_tokens]
     slots: NDArray[np.integer] = blocks * batch.block_tokens + positions % batch.block_tokens

@@ -57,8 +57,8 @@ class XformersAttention:
             and settings.softcap is None
             and first.dtype in (torch.bfloat16, torch.float16)
         )
-        self._operator = type("PagedFwOp", (fmha.triton_splitk.FwOp,), {"BLOCK_N": keys})
-        self._forward = fmha.memory_efficient_attention_forward
+        self._operator: Any = type("PagedFwOp", (fmha.triton_splitk.FwOp,), {"BLOCK_N": keys})
+        self._inputs = fmha.Inputs
         self._unpaged = fmha.attn_bias.BlockDiagonalGappyKeysMask
         self._paged = fmha.attn_bias.PagedBlockDiagonalGappyKeysMask
 
@@ -94,14 +94,16 @@ class XformersAttention:
         shape = (1, len(lines) - behind, 1, queries.shape[1] // self._kv_heads, self._head_dim)
         keys = lines[:-behind, None, None].expand(shape[1:])[None]
         values = lines[behind:, None, None].expand(shape[1:])[None]
-        seen: Tensor = self._forward(
-            queries.reshape(1, -1, 1, shape[3], self._head_dim),
-            keys,
-            values,
+        inputs = self._inputs(
+            query=queries.reshape(1, -1, 1, shape[3], self._head_dim),
+            key=keys,
+            value=values,
             attn_bias=bias,
             scale=self._scale,
-            op=self._operator,
         )
+        # Not through xformers' own door: it refuses where its compiled extensions do not fit torch,
+        # and this operator needs none of them.
+        seen: Tensor = self._operator.apply(inputs, needs_gradient=False)[0]
         return seen.view(queries.shape)
 
     def _pages(self, batch: StepBatch, group: int, decoding: list[int]) -> NDArray[np.int32]:

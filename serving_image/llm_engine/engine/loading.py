@@ -139,7 +139,12 @@ def _load_runner(
     backend = make_attention(attention, cache, decoder.attention)
     step = LARGEST_STEPS[device.type]
     limits = Limits(step_tokens=step.tokens, step_requests=step.requests)
-    return Runner(decoder, cache, backend, host.threads), limits
+    graphs = None
+    if attention is AttentionName.TRITON and device.type == "cuda":
+        from llm_engine.engine.decode_graphs import make_graphs
+
+        graphs = make_graphs(decoder, backend, step.requests, context_tokens)
+    return Runner(decoder, cache, backend, host.threads, graphs), limits
 
 
 def _checked_plan(

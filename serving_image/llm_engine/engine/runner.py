@@ -1,7 +1,7 @@
 """Run one planned step on the device: tokens to tensors, tensors to tokens."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -18,20 +18,32 @@ from llm_engine.sampling.sampled import StepResult, TokenLogprob
 from llm_engine.sampling.sampler import sample
 from llm_engine.scheduling.request import Request
 
+if TYPE_CHECKING:
+    from llm_engine.engine.decode_graphs import DecodeGraphs
+
 SCORED_ROWS: Final = 64
 """Rows of a prompt whose logits are held at the same time: 40 MB for the largest vocabularies."""
 
 
 class Runner:
-    """A model with its KV cache. Used by one thread."""
+    """A model with its KV cache. Used by one thread.
+
+    graphs  compute the steps that fit them; None: every step is computed kernel by kernel
+    """
 
     def __init__(
-        self, decoder: Decoder, cache: KVCache, attention: AttentionBackend, threads: int
+        self,
+        decoder: Decoder,
+        cache: KVCache,
+        attention: AttentionBackend,
+        threads: int,
+        graphs: "DecodeGraphs | None" = None,
     ) -> None:
         self._decoder = decoder
         self._cache = cache
         self._attention = attention
         self._threads = threads
+        self._graphs = graphs
 
     @property
     def blocks(self) -> int:
@@ -85,6 +97,8 @@ class Runner:
     @torch.inference_mode()
     def hidden(self, inputs: StepInputs) -> Tensor:
         """Compute a step; return the states [rows, hidden_size] from which logits follow."""
+        if self._graphs is not None and self._graphs.fits(inputs):
+            return self._graphs.hidden(inputs)
         columns = (inputs.ids, inputs.batch.positions(), inputs.rows)
         arrays = [np.array(column, dtype=np.int32) for column in columns]
         words, positions, rows = to_device(arrays, self._decoder.device)
