@@ -7,7 +7,7 @@ from torch import Tensor
 
 from llm_engine.contract.quantization import Quantization
 from llm_engine.quantization.fp8 import quantize_fp8
-from llm_engine.quantization.int4 import quantize_int4
+from llm_engine.quantization.int4_rounding import quantize_int4
 from llm_engine.quantization.int8 import quantize_int8
 from llm_engine.quantization.weight import Weight
 

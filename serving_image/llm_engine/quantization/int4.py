@@ -6,7 +6,6 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from llm_engine.contract.quantization import INT4_GROUP_SIZE
 from llm_engine.quantization.blockwise import multiply_decoded
 from llm_engine.quantization.plain import bias_bytes
 
@@ -29,20 +28,6 @@ class Int4Weight:
     def decoded(self) -> Tensor:
         """Return the weight in fp32."""
         return decode_int4(self.codes, self.scale, self.offset)
-
-
-def quantize_int4(weight: Tensor, group_size: int = INT4_GROUP_SIZE) -> Int4Weight:
-    """Round a weight of [out_features, in_features]; a group's least and greatest are kept."""
-    groups = weight.float().view(len(weight), -1, group_size)
-    least, greatest = groups.aminmax(dim=2, keepdim=True)
-    scale = ((greatest - least) / CODE_LARGEST).bfloat16()
-    # A group of equal values needs no steps: any scale will do, and 1 divides well.
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    offset = (least + CODE_CENTRE * scale.float()).bfloat16()
-    codes = torch.round((groups - offset) / scale).add_(CODE_CENTRE).clamp_(0, CODE_LARGEST)
-    return Int4Weight(
-        pack_codes(codes.to(torch.uint8).flatten(1)), scale.squeeze(2), offset.squeeze(2)
-    )
 
 
 def pack_codes(codes: Tensor) -> Tensor:

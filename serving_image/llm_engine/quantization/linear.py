@@ -6,8 +6,9 @@ from torch import Tensor
 
 from llm_engine.contract.quantization import Quantization, has_whole_groups
 from llm_engine.quantization.fp8 import Fp8Linear, Fp8Weight, quantize_fp8
-from llm_engine.quantization.int4 import Int4Linear, Int4Weight, quantize_int4
+from llm_engine.quantization.int4 import Int4Linear, Int4Weight
 from llm_engine.quantization.int4_packed import PackedInt4Linear, packs_int4
+from llm_engine.quantization.int4_rounding import quantize_int4
 from llm_engine.quantization.int8 import Int8Linear, Int8Weight, quantize_int8
 from llm_engine.quantization.plain import PlainLinear
 from llm_engine.quantization.tiled import TiledLinear
