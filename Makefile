@@ -86,3 +86,4 @@ images: setup ## Build both images and load them into the cluster
 .PHONY: generate
 generate: setup ## CRDs, reference docs and the chart's copies
 	$(PYTHON) python -m llm_operator.cli generate
+	PYTHONPATH=serving_image $(PYTHON) python -m llm_engine.server.openapi_main > docs/openapi.json

@@ -3,13 +3,18 @@
 import asyncio
 import os
 import socket
+import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+
+from tests.server.profiles import a_profile
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +57,27 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+@contextmanager
+def simulated(**profile: Any) -> Iterator[int]:
+    """Run a server with the real scheduler and a simulated model; yield its port."""
+    port = free_port()
+    words = ["-m", "tests.server.simulated_server", str(port), "5"]
+    words.append(a_profile(**profile).model_dump_json())
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'serving_image'}"}
+    process = subprocess.Popen([sys.executable, *words], cwd=ROOT, env=environment)
+    try:
+        for _ in range(1200):
+            assert process.poll() is None, "the server ended"
+            with suppress(httpx.TransportError):
+                if httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).is_success:
+                    break
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 @asynccontextmanager

@@ -6,8 +6,6 @@ import json
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +15,7 @@ import pytest
 
 from llm_engine.server.strict_http import ambiguity
 from tests.server.profiles import a_profile
-from tests.server.running import ROOT, free_port, running
+from tests.server.running import free_port, running, simulated
 
 BODY = b'{"model":"fake","prompt":"hi","max_tokens":1}'
 POST = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -38,22 +36,8 @@ ONE_CHUNK = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """A server with the real scheduler and a simulated model that takes 5 ms a step."""
-    port = free_port()
-    profile = a_profile(step_s=0.005).model_dump_json()
-    words = ["-m", "tests.server.simulated_server", str(port), "5", profile]
-    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'serving_image'}", "PATH": "/usr/bin:/bin"}
-    process = subprocess.Popen([sys.executable, *words], cwd=ROOT, env=environment)
-    try:
-        for _ in range(1200):
-            assert process.poll() is None
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).is_success:
-                    break
-            time.sleep(0.05)
+    with simulated(step_s=0.005) as port:
         yield port
-    finally:
-        process.kill()
-        process.wait(10)
 
 
 def exchange(port: int, data: bytes) -> bytes:

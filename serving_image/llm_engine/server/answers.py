@@ -195,3 +195,15 @@ class Text(BaseModel):
     """Answer of `/detokenize`."""
 
     prompt: str
+
+
+class Version(BaseModel):
+    """Answer of `/version`."""
+
+    version: str
+
+
+class Draining(BaseModel):
+    """Answer of `/drain`."""
+
+    draining: Literal[True] = True

@@ -3,18 +3,35 @@
 import logging
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from llm_engine.server import completions
 from llm_engine.server.access_log import AccessLog
-from llm_engine.server.answers import Model, ModelList, Text, Tokens
+from llm_engine.server.answers import (
+    ChatChunk,
+    ChatCompletion,
+    Completion,
+    Draining,
+    Model,
+    ModelList,
+    Text,
+    Tokens,
+    Version,
+)
 from llm_engine.server.body import read_fields
 from llm_engine.server.errors import ApiError
-from llm_engine.server.fields.requests import DetokenizeRequest, TokenizeRequest
+from llm_engine.server.fields.requests import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    TokenizeRequest,
+)
+from llm_engine.server.openapi import Operation, openapi_document
 from llm_engine.server.prompts import chat_tokens, check_token_ids, text_tokens
 from llm_engine.server.serving import Serving
 
@@ -58,35 +75,69 @@ async def _metrics(serving: Serving, request: Request) -> Response:
 
 async def _version(serving: Serving, request: Request) -> Response:
     del serving, request
-    return Response(f'{{"version":"{version("llm-operator")}"}}', media_type="application/json")
+    return _json(Version(version=version("llm-operator")))
 
 
 async def _drain(serving: Serving, request: Request) -> Response:
     del request
     serving.begin_drain()
-    return Response('{"draining":true}', status_code=202, media_type="application/json")
+    return Response(Draining().model_dump_json(), 202, media_type="application/json")
 
 
-ROUTES: Final[tuple[tuple[str, str, Endpoint], ...]] = (
-    ("GET", "/v1/models", _models),
-    ("GET", "/v1/models/{name:path}", _one_model),
-    ("POST", "/v1/completions", completions.complete),
-    ("POST", "/v1/chat/completions", completions.chat),
-    ("POST", "/tokenize", _tokenize),
-    ("POST", "/detokenize", _detokenize),
-    ("GET", "/metrics", _metrics),
-    ("GET", "/version", _version),
-    ("POST", "/drain", _drain),
+ROUTES: Final[tuple[tuple[Operation, Endpoint], ...]] = (
+    (Operation("GET", "/v1/models", "The model that is served", answer=ModelList), _models),
+    (Operation("GET", "/v1/models/{name:path}", "One model", answer=Model), _one_model),
+    (
+        Operation(
+            "POST",
+            "/v1/completions",
+            "Continue a prompt",
+            body=CompletionRequest,
+            answer=Completion,
+            stream=Completion,
+        ),
+        completions.complete,
+    ),
+    (
+        Operation(
+            "POST",
+            "/v1/chat/completions",
+            "Continue a conversation",
+            body=ChatCompletionRequest,
+            answer=ChatCompletion,
+            stream=ChatChunk,
+        ),
+        completions.chat,
+    ),
+    (
+        Operation("POST", "/tokenize", "Text to tokens", body=TokenizeRequest, answer=Tokens),
+        _tokenize,
+    ),
+    (
+        Operation("POST", "/detokenize", "Tokens to text", body=DetokenizeRequest, answer=Text),
+        _detokenize,
+    ),
+    (Operation("GET", "/metrics", "Metrics, as Prometheus reads them"), _metrics),
+    (Operation("GET", "/version", "The version of the engine", answer=Version), _version),
+    (
+        Operation("POST", "/drain", "Finish what runs, then end the process", answer=Draining),
+        _drain,
+    ),
 )
 """Everything but the probes, which `front` answers."""
 
 
+def document() -> dict[str, Any]:
+    """Return the OpenAPI document of all routes; published with the documentation, not served."""
+    return openapi_document(operation for operation, _ in ROUTES)
+
+
 def create_app(serving: Serving) -> ASGIApp:
     """Return the API of a loaded model."""
-    # No interactive docs: they are for developers, and this port is not.
+    # No documents here: they are for developers, and this port is not.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    for method, path, endpoint in ROUTES:
-        app.add_api_route(path, _bound(serving, endpoint), methods=[method])
+    for operation, endpoint in ROUTES:
+        app.add_api_route(operation.path, _bound(serving, endpoint), methods=[operation.method])
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _our_fault)
@@ -105,7 +156,7 @@ def _model(serving: Serving) -> Model:
     return Model(id=serving.served_name, created=serving.created, max_model_len=limit)
 
 
-def _json(answer: Model | ModelList | Tokens | Text) -> Response:
+def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
