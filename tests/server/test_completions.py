@@ -223,3 +223,19 @@ async def test_prompts_of_too_many_tokens_at_once_get_429_with_the_numbers(serve
     assert f"limit {room}" in message
     served.engine.hold.set()
     assert {answer.status_code for answer in await asyncio.gather(*filling)} == {200}
+
+
+async def test_what_load_tests_send_is_served(served: Served) -> None:
+    """The body of `vllm bench serve`."""
+    body: dict[str, Any] = {
+        "temperature": 0.0,
+        "repetition_penalty": 1.0,
+        "max_tokens": 5,
+        "logprobs": None,
+        "ignore_eos": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    *chunks, last, done = events((await served.complete(**body)).text)
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == "Paris"
+    assert (last["usage"]["completion_tokens"], done) == (5, "[DONE]")

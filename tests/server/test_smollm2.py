@@ -14,6 +14,7 @@ from typing import Any, Final
 import httpx
 import openai
 import pytest
+from pydantic import BaseModel
 
 from tests.server.running import free_port
 
@@ -124,6 +125,29 @@ def test_a_seed_repeats_a_text_and_a_stop_string_cuts_it(server: Server) -> None
     assert write(seed=7) == text
     stop = text[8:12]
     assert write(seed=7, stop=stop) == text.split(stop)[0]
+
+
+class City(BaseModel):
+    name: str
+    inhabitants: int
+
+
+def test_an_answer_follows_a_schema_and_reports_its_probabilities(server: Server) -> None:
+    question = [{"role": "user", "content": "Describe Paris as JSON: name and inhabitants."}]
+    parse: Any = server.client.chat.completions.parse
+    answer = parse(
+        model="smollm2",
+        messages=question,
+        response_format=City,
+        temperature=0,
+        max_tokens=60,
+        logprobs=True,
+        top_logprobs=1,
+    )
+    (choice,) = answer.choices
+    assert choice.message.parsed.name == "Paris"
+    tokens = choice.logprobs.content
+    assert b"".join(map(bytes, (t.bytes for t in tokens))).decode() == choice.message.content
 
 
 def test_errors_are_those_of_the_openai_client(server: Server) -> None:

@@ -40,7 +40,7 @@ def choice_grammar(texts: list[str]) -> str:
 
 
 def limits() -> "LLParserLimits":
-    """Return what a grammar may cost; about 30 ms to compile and 10 ms for a token at worst."""
+    """Return what a grammar may cost; about 100 ms to compile and 20 ms for a token at worst."""
     from llguidance import LLParserLimits
 
     return LLParserLimits(
