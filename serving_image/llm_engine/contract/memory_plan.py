@@ -239,9 +239,12 @@ def _activation_bytes(shape: ModelShape, request: MemoryRequest) -> int:
     chosen = shape.experts_per_token or 0
     experts = 4 * chosen * shape.hidden_size + 4 * (shape.expert_size or 0)
     mlp = max(4 * shape.intermediate_size, experts)
-    per_token = 2 * shape.hidden_size + max(attention, mlp)
-    widest = request.step.tokens * per_token * request.dtype_bytes
-    return widest + _decoded_bytes(shape, request)
+    per_token = (2 * shape.hidden_size + max(attention, mlp)) * request.dtype_bytes
+    if (shape.stored_quantization or request.quantization) is Quantization.INT8:
+        # Gate and up in bf16, times their scales in fp32, then in the compute dtype.
+        scaled = 2 * shape.intermediate_size * (2 + FP32_BYTES + request.dtype_bytes)
+        per_token = max(per_token, scaled + 2 * shape.hidden_size * request.dtype_bytes)
+    return request.step.tokens * per_token + _decoded_bytes(shape, request)
 
 
 def _decoded_bytes(shape: ModelShape, request: MemoryRequest) -> int:

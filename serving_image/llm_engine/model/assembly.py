@@ -115,8 +115,13 @@ class _Loading:
 
         rows, columns  this rank's outputs, or inputs
         """
-        whole = fuse([self.piece(piece) for piece in pieces], self.dtype, self.device)
-        kept = quantized(whole, self.quantization)
+        # Piece by piece, so that the whole is never there unquantized; what a checkpoint kept in
+        # different ways becomes plain when it is fused, and is quantized after all.
+        read = (
+            quantized(self.piece(piece), self.quantization, self.dtype, self.device)
+            for piece in pieces
+        )
+        kept = quantized(fuse(list(read), self.dtype, self.device), self.quantization)
         biases = [bias for piece in pieces if (bias := self.reader.bias(piece)) is not None]
         bias = torch.cat(biases).to(device=self.device, dtype=self.dtype) if biases else None
         rank = self.part.rank

@@ -8,6 +8,7 @@ from torch import Tensor
 from llm_engine.quantization.blockwise import CACHED_ELEMENTS
 from llm_engine.quantization.int4 import CODE_CENTRE, CODE_LARGEST, Int4Weight, unpack_codes
 from llm_engine.quantization.plain import bias_bytes
+from llm_engine.quantization.slices import SLICE_ELEMENTS
 
 BLOCK_ROWS: Final = {"AVX512": 64, "AVX2": 32}
 """Output rows that the kernel interleaves, by what torch says the CPU can do: byte i of a block's
@@ -30,8 +31,7 @@ class PackedInt4Linear:
     def __init__(self, weight: Int4Weight, bias: Tensor | None = None) -> None:
         self._group_size = _group_size(weight)
         self._block = BLOCK_ROWS[torch.backends.cpu.get_cpu_capability()]
-        codes = unpack_codes(weight.codes).int()
-        self._packed: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)
+        self._packed = _packed(weight.codes, self._block)
         pairs = torch.stack((weight.scale, weight.offset), dim=2)
         self._parameters = pairs.transpose(0, 1).contiguous()  # [groups, out_features, 2]
         self._bias = bias
@@ -72,6 +72,18 @@ class PackedInt4Linear:
                 rows = slice(block * self._block, (block + 1) * self._block)
                 torch.mm(x, columns, out=out[:, rows])
         return out
+
+
+def _packed(codes: Tensor, block: int) -> Tensor:
+    """Return the codes in the kernel's order, made from int32, so some blocks at a time."""
+    rows = block * max(1, SLICE_ELEMENTS // (2 * codes.shape[1] * block))
+    pieces = [
+        torch.ops.aten._convert_weight_to_int4pack_for_cpu(
+            unpack_codes(codes[first : first + rows]).int(), 1
+        )
+        for first in range(0, len(codes), rows)
+    ]
+    return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
 
 def _group_size(weight: Int4Weight) -> int:

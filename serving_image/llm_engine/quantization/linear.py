@@ -1,7 +1,9 @@
 """One interface for a linear layer, however its weight is kept in memory."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
+import torch
 from torch import Tensor
 
 from llm_engine.contract.quantization import Quantization, has_whole_groups
@@ -11,8 +13,9 @@ from llm_engine.quantization.int4_packed import PackedInt4Linear, packs_int4
 from llm_engine.quantization.int4_rounding import quantize_int4
 from llm_engine.quantization.int8 import Int8Linear, Int8Weight, quantize_int8
 from llm_engine.quantization.plain import PlainLinear
+from llm_engine.quantization.slices import quantize_in_slices
 from llm_engine.quantization.tiled import TiledLinear
-from llm_engine.quantization.weight import Weight
+from llm_engine.quantization.weight import QuantizedWeight, Weight
 
 
 class Linear(Protocol):
@@ -54,14 +57,26 @@ def _make_linear(weight: Weight, quantization: Quantization, bias: Tensor | None
     return PlainLinear(weight, bias)
 
 
-def quantized(weight: Weight, quantization: Quantization) -> Weight:
-    """Round a weight to the layout of `quantization`; one that is quantized stays as it is."""
-    if not isinstance(weight, Tensor):
+def quantized(
+    weight: Weight,
+    quantization: Quantization,
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> Weight:
+    """Round a weight to the layout of `quantization`; one that is quantized stays as it is.
+
+    dtype, device  what is rounded is first made to be so; None: as it is
+    """
+    quantize = _QUANTIZERS.get(quantization)
+    if quantize is None or not isinstance(weight, Tensor):
         return weight
-    if quantization is Quantization.INT8:
-        return quantize_int8(weight)
-    if quantization is Quantization.FP8:
-        return quantize_fp8(weight)
-    if quantization is Quantization.INT4 and has_whole_groups(weight.shape[1]):
-        return quantize_int4(weight)
-    return weight
+    if quantization is Quantization.INT4 and not has_whole_groups(weight.shape[1]):
+        return weight
+    return quantize_in_slices(weight, quantize, dtype or weight.dtype, device or weight.device)
+
+
+_QUANTIZERS: Final[dict[Quantization, Callable[[Tensor], QuantizedWeight]]] = {
+    Quantization.INT8: quantize_int8,
+    Quantization.INT4: quantize_int4,
+    Quantization.FP8: quantize_fp8,
+}
