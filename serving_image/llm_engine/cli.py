@@ -76,6 +76,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compute every prompt from its first token, whatever others have computed of it",
     )
+    _add_tensor_parallel(parser)
     parser.set_defaults(run=_serve)
 
 
@@ -101,6 +102,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     option("--max-tokens", type=int, default=128, metavar="N", help="[%(default)s]")
     option("--temperature", type=float, default=0.0, metavar="T", help="[%(default)g: greedy]")
     option("--seed", type=int, metavar="N", help="makes sampling repeatable")
+    _add_tensor_parallel(parser)
     parser.set_defaults(run=_generate)
 
 
@@ -135,6 +137,16 @@ def _add_model_options(parser: argparse.ArgumentParser, needed: bool = True) -> 
     )
 
 
+def _add_tensor_parallel(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tensor-parallel",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that compute the model together, each on a GPU of its own [%(default)s]",
+    )
+
+
 def serve_arguments(options: argparse.Namespace) -> ServeArguments:
     """Return what the words after `serve` mean; raises ValueError where something is missing."""
     model = options.model or options.simulate
@@ -154,6 +166,7 @@ def serve_arguments(options: argparse.Namespace) -> ServeArguments:
         tpot_target_s=options.tpot_target_seconds,
         simulate=options.simulate,
         prefix_caching=not options.no_prefix_caching,
+        tensor_parallel=options.tensor_parallel,
     )
 
 
@@ -282,6 +295,7 @@ def _generate(options: argparse.Namespace) -> int:
             attention=AttentionName(options.attention),
             max_context_tokens=options.max_context_tokens,
             kv_cache_bytes=options.kv_cache_bytes,
+            tensor_parallel=options.tensor_parallel,
             on_phase=say_phase,
         )
         engine.start()

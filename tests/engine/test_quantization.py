@@ -142,3 +142,10 @@ def test_int4_is_packed_where_the_kernel_takes_it(weight: torch.Tensor) -> None:
     has_kernel = torch.backends.cpu.get_cpu_capability() in BLOCK_ROWS
     assert packs_int4(quantize_int4(weight)) is has_kernel
     assert not packs_int4(quantize_int4(weight[:-1]))
+
+
+@pytest.mark.parametrize("in_features", [8, 24, 40, 100])
+def test_int8_takes_inputs_that_its_kernel_would_read_beyond(in_features: int) -> None:
+    weight, x = torch.randn(OUT, in_features), torch.randn(2, in_features)
+    found = make_linear(weight, Quantization.INT8)(x)
+    torch.testing.assert_close(found, x @ weight.t(), atol=0.02 * in_features, rtol=0.02)

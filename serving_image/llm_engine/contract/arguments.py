@@ -34,6 +34,7 @@ class ServeArguments:
     drain_s             seconds that running requests get after SIGTERM
     tpot_target_s       time per output token that prefill must leave room for; None: no pacing
     simulate            path of a `LatencyProfile` to take the place of the model; None: compute
+    tensor_parallel     processes that compute the model together
     prefix_caching      whether requests share what was computed of a common beginning
     """
 
@@ -50,6 +51,7 @@ class ServeArguments:
     tpot_target_s: float | None = None
     simulate: str | None = None
     prefix_caching: bool = True
+    tensor_parallel: int = 1
 
     def command_line(self) -> list[str]:
         """Return the words after `llm-engine`; what is None is left to the engine."""
@@ -66,6 +68,7 @@ class ServeArguments:
             "--drain-seconds": self.drain_s,
             "--tpot-target-seconds": self.tpot_target_s,
             "--simulate": self.simulate,
+            "--tensor-parallel": self.tensor_parallel if self.tensor_parallel > 1 else None,
         }
         for flag, value in flags.items():
             if value is not None:

@@ -11,7 +11,7 @@ from llm_engine.contract.arguments import AttentionName
 from llm_engine.contract.quantization import Quantization
 from llm_engine.contract.shape import ModelShape
 from llm_engine.engine.active import ActiveRequest
-from llm_engine.engine.loaded import Loaded
+from llm_engine.engine.loaded import Loaded, RunnerLost
 from llm_engine.engine.messages import (
     EngineStats,
     EngineStopped,
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 News = TypeVar("News")
 
+STUCK_AFTER_S: Final = 10.0
+"""How long a step may go on without the rank that it waits for."""
 FAILED_STEPS_ALLOWED: Final = 2
 """One more failed step in a row means that the engine, not a request, is broken."""
 
@@ -59,6 +61,7 @@ class Engine:
         self.on_failure: Callable[[str], None] | None = None
         self._runner = loaded.runner
         self._grammars = loaded.grammars
+        self._other_ranks = loaded.other_ranks
         self._stepper = Stepper(
             loaded.runner,
             loaded.limits,
@@ -74,6 +77,7 @@ class Engine:
         self._known: dict[str, ActiveRequest] = {}
         self._submitted: list[ActiveRequest] = []
         self._aborted: list[ActiveRequest] = []
+        self._lost: str | None = None
         self._stats = self._stepper.stats()
 
     @classmethod
@@ -89,6 +93,7 @@ class Engine:
         kv_cache_bytes: int | None = None,
         tpot_target_s: float | None = None,
         keeps_prefixes: bool = True,
+        tensor_parallel: int = 1,
         on_phase: Callable[[str], None] = lambda _phase: None,
     ) -> "Engine":
         """Load a model and compute a first token with it; `start` then serves requests.
@@ -106,6 +111,7 @@ class Engine:
             attention=attention,
             max_context_tokens=max_context_tokens,
             kv_cache_bytes=kv_cache_bytes,
+            tensor_parallel=tensor_parallel,
         )
         return cls(load(model, options, on_phase), tpot_target_s, keeps_prefixes)
 
@@ -115,6 +121,8 @@ class Engine:
             if self._state != "new":
                 raise EngineStopped("an engine starts once")
             self._state = "running"
+        if self._other_ranks is not None:
+            self._other_ranks.watch(self._lose)
         self._thread.start()
 
     def stop(self) -> None:
@@ -197,6 +205,16 @@ class Engine:
         if min(ids) < 0 or max(ids) > last:
             raise ValueError(f"token ids must be 0 to {last}")
 
+    def _lose(self, reason: str) -> None:
+        """End the engine: a part of the runner is gone. Called from a thread of the runner."""
+        with self._wake:
+            self._lost = reason
+            self._wake.notify()
+        self._thread.join(STUCK_AFTER_S)
+        if self._thread.is_alive() and self.on_failure is not None:
+            # Its step waits for who is gone, and nothing but the end of the process ends that.
+            self.on_failure(f"the engine failed: {reason}")
+
     # From here on: the engine's thread.
 
     def _serve(self) -> None:
@@ -223,14 +241,18 @@ class Engine:
             self._submitted.clear()
         self._stepper.finish_all(reason, error)
         self._publish()
+        if self._other_ranks is not None:
+            self._other_ranks.stop()
 
     def _take_in(self) -> bool:
         """Wait for work; take new requests in and aborted ones out. False ends the loop."""
         with self._wake:
-            while not (self._submitted or self._aborted or self._stepper.has_work):
+            while not (self._submitted or self._aborted or self._stepper.has_work or self._lost):
                 if self._state == "stopped":
                     return False
                 self._wake.wait()
+            if self._lost is not None:
+                raise RunnerLost(self._lost)
             if self._state == "stopped":
                 return False
             submitted, self._submitted = self._submitted, []
@@ -251,6 +273,8 @@ class Engine:
             return True
         try:
             record = self._stepper.step()
+        except RunnerLost:
+            raise
         except Exception as error:
             log.exception("a step failed")
             self._stepper.finish_running(f"{type(error).__name__}: {error}")

@@ -1,6 +1,6 @@
 """A model ready to run, whatever runs it: torch, or the law of a simulation. No torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +13,20 @@ from llm_engine.scheduling.request import Request
 
 if TYPE_CHECKING:
     from llm_engine.tokenizer.tokenizer import Tokenizer
+
+
+class RunnerLost(Exception):
+    """What computes steps has lost a part of itself, and will never compute another."""
+
+
+class OtherRanks(Protocol):
+    """Processes that compute a part of every layer each."""
+
+    def watch(self, on_lost: Callable[[str], None]) -> None:
+        """Call `on_lost`, from any thread, should one of them end before it is told to."""
+
+    def stop(self) -> None:
+        """End all of them. Idempotent."""
 
 
 class StepRunner(Protocol):
@@ -58,8 +72,9 @@ class StepRunner(Protocol):
 class Loaded:
     """A model ready to run.
 
-    dtype     what is computed in, and what the KV cache keeps
-    grammars  compiles grammars for the model's vocabulary; None: its texts follow none
+    dtype        what is computed in, and what the KV cache keeps
+    grammars     compiles grammars for the model's vocabulary; None: its texts follow none
+    other_ranks  that the runner depends on; None: it is alone
     """
 
     shape: ModelShape
@@ -70,3 +85,4 @@ class Loaded:
     device: str
     dtype: str
     grammars: Grammars | None = None
+    other_ranks: OtherRanks | None = None

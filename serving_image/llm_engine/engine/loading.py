@@ -3,12 +3,13 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llm_engine.contract.arguments import BLOCK_TOKENS, AttentionName
-from llm_engine.contract.memory_plan import LARGEST_STEPS, MemoryPlan, MemoryRequest, plan_memory
+from llm_engine.contract.memory_plan import LARGEST_STEPS, MemoryRequest, plan_memory
 from llm_engine.contract.quantization import Quantization
-from llm_engine.contract.shape import ModelShape
+from llm_engine.contract.tensor_parallel import Rank, rank_shape
 from llm_engine.engine.allocator import returned_when_freed
 from llm_engine.engine.host import Host, read_host
 from llm_engine.engine.loaded import Loaded
@@ -24,6 +25,8 @@ from llm_engine.weights.stored_config import check_wanted
 if TYPE_CHECKING:
     import torch
 
+    from llm_engine.engine.parallel.leader import Followers
+    from llm_engine.engine.part import PartTask
     from llm_engine.engine.runner import Runner
 
 
@@ -33,6 +36,7 @@ class LoadOptions:
 
     device  auto, cpu, cuda or cuda:N
     dtype   auto, float32 or bfloat16: what is computed in, and what the KV cache keeps
+    tensor_parallel  processes that compute the model together, each on a GPU of its own or on CPUs
     """
 
     quantization: Quantization = Quantization.NONE
@@ -42,6 +46,7 @@ class LoadOptions:
     max_context_tokens: int | None = None
     kv_cache_bytes: int | None = None
     block_tokens: int = BLOCK_TOKENS
+    tensor_parallel: int = 1
 
 
 def load(model: str, options: LoadOptions, on_phase: Callable[[str], None]) -> Loaded:
@@ -61,25 +66,28 @@ def load(model: str, options: LoadOptions, on_phase: Callable[[str], None]) -> L
     import torch
 
     host = read_host()
-    torch.set_num_threads(host.threads)
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, device, host)
     on_phase("load")
     with returned_when_freed():
-        runner, limits = _load_runner(checkpoint, options, device, dtype, host, context)
+        task = _plan_part(checkpoint, options, device, dtype, host, context)
+        torch.set_num_threads(task.threads)
+        runner, other_ranks = _load_ranks(checkpoint, task)
     on_phase("warmup")
     runner.enter_thread()
-    warm_up(runner, device.type == "cuda", context, limits.step_requests)
+    step = LARGEST_STEPS[device.type]
+    warm_up(runner, device.type == "cuda", context, step.requests)
     shape = checkpoint.settings.shape
     return Loaded(
         shape=shape,
         tokenizer=tokenizer,
         runner=runner,
-        limits=limits,
+        limits=Limits(step_tokens=step.tokens, step_requests=step.requests),
         max_context_tokens=context,
         device=str(device),
         dtype=str(dtype).split(".")[-1],
         grammars=Grammars(tokenizer.to_json(), shape.vocabulary, tokenizer.eos_tokens),
+        other_ranks=other_ranks,
     )
 
 
@@ -114,65 +122,72 @@ def choose_dtype(name: str, device: "torch.device", host: Host) -> "torch.dtype"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
-def _load_runner(
+def _plan_part(
     checkpoint: Checkpoint,
     options: LoadOptions,
     device: "torch.device",
     dtype: "torch.dtype",
     host: Host,
     context_tokens: int,
-) -> "tuple[Runner, Limits]":
-    from llm_engine.attention.cache import KVCache
-    from llm_engine.attention.choice import choose_attention, make_attention
-    from llm_engine.engine.runner import Runner
-    from llm_engine.model.assembly import load_decoder
-
-    attention = choose_attention(options.attention, device)
-    shape = checkpoint.settings.shape
-    gathers = attention in (AttentionName.TORCH, AttentionName.INVARIANT)
-    plan = _checked_plan(shape, options, device, dtype, host, context_tokens, gathers)
-    is_invariant = attention is AttentionName.INVARIANT
-    decoder = load_decoder(
-        checkpoint, options.quantization, dtype, device, context_tokens, is_invariant
-    )
-    cache = KVCache.allocate(shape, plan.blocks, options.block_tokens, dtype, device)
-    backend = make_attention(attention, cache, decoder.attention)
-    step = LARGEST_STEPS[device.type]
-    limits = Limits(step_tokens=step.tokens, step_requests=step.requests)
-    graphs = None
-    if attention is AttentionName.TRITON and device.type == "cuda":
-        from llm_engine.engine.decode_graphs import make_graphs
-
-        graphs = make_graphs(decoder, backend, step.requests, context_tokens)
-    return Runner(decoder, cache, backend, host.threads, graphs), limits
-
-
-def _checked_plan(
-    shape: ModelShape,
-    options: LoadOptions,
-    device: "torch.device",
-    dtype: "torch.dtype",
-    host: Host,
-    context_tokens: int,
-    gathers: bool,
-) -> MemoryPlan:
-    """Return where the bytes will go, or refuse the model before any of them is taken."""
+) -> "PartTask":
+    """Return what this process shall load, or refuse the model before any memory is taken."""
     import torch
 
+    from llm_engine.attention.choice import choose_attention
+    from llm_engine.engine.part import PartTask
+
+    ranks = options.tensor_parallel
+    attention = choose_attention(options.attention, device)
     is_cuda = device.type == "cuda"
+    if ranks > 1 and is_cuda and torch.cuda.device_count() < ranks:
+        raise ValueError(f"tensor parallel {ranks}: {torch.cuda.device_count()} GPUs are here")
     plan = plan_memory(
-        shape,
+        rank_shape(checkpoint.settings.shape, ranks),
         MemoryRequest(
             quantization=options.quantization,
             device=device.type,
             dtype_bytes=dtype.itemsize,
             context_tokens=context_tokens,
-            free_bytes=torch.cuda.mem_get_info(device)[0] if is_cuda else host.free_bytes,
+            # Ranks on CPUs share one memory.
+            free_bytes=torch.cuda.mem_get_info(device)[0] if is_cuda else host.free_bytes // ranks,
             step=LARGEST_STEPS[device.type],
             kv_cache_bytes=options.kv_cache_bytes,
             block_tokens=options.block_tokens,
-            gathers=gathers,
+            gathers=attention in (AttentionName.TORCH, AttentionName.INVARIANT),
         ),
     )
     refuse_if_too_large(plan)
-    return plan
+    return PartTask(
+        path=checkpoint.path,
+        quantization=options.quantization,
+        attention=attention,
+        device=device.type if ranks > 1 else str(device),
+        dtype=str(dtype).split(".")[-1],
+        context_tokens=context_tokens,
+        blocks=plan.blocks,
+        block_tokens=options.block_tokens,
+        threads=max(1, host.threads // ranks),
+        rank=Rank(0, ranks),
+    )
+
+
+def _load_ranks(checkpoint: Checkpoint, task: "PartTask") -> "tuple[Runner, Followers | None]":
+    """Load the model: on this rank alone, or a part of it on each of several."""
+    from llm_engine.engine.part import load_part
+
+    if task.rank.count == 1:
+        return load_part(checkpoint, task), None
+    from llm_engine.engine.parallel.group import make_store, meet
+    from llm_engine.engine.parallel.leader import Followers, LeadingRunner
+
+    store = make_store(task.rank.count)
+    followers = Followers(task, store.port)
+    try:
+        sum_ranks = meet(store, task.rank, task.torch_device)
+        make_runner = partial(LeadingRunner, followers=followers)
+        runner = load_part(checkpoint, task, sum_ranks, make_runner)
+        followers.wait_until_loaded()
+    except BaseException:
+        followers.stop()
+        raise
+    return runner, followers

@@ -15,6 +15,9 @@ INT8_PACKED_ROWS: Final = 16
 """Up to so many rows the CPU's int8 kernel beats decoding first (measured with AVX-512 and bf16: 7x
 as fast at 1 row, 1.5x at 16, half as fast at 64; with AVX2 equal at 8 to 16)."""
 
+INT8_KERNEL_INPUTS: Final = 16
+"""The kernel reads so many inputs at once, beyond a weight's end if it has to, and then crashes."""
+
 
 @dataclass(frozen=True)
 class Int8Weight:
@@ -49,7 +52,8 @@ class Int8Linear:
         self._weight = weight.values
         self._scale = weight.scale
         self._bias = bias
-        self._packs = weight.values.device.type == "cpu"
+        is_whole = weight.values.shape[1] % INT8_KERNEL_INPUTS == 0
+        self._packs = is_whole and weight.values.device.type == "cpu"
         self._ones = _bf16_ones(len(weight.values), weight.values.device)
 
     @property

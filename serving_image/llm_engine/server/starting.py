@@ -74,6 +74,7 @@ def make_engine(arguments: ServeArguments, on_phase: Callable[[str], None]) -> "
         kv_cache_bytes=arguments.kv_cache_bytes,
         tpot_target_s=arguments.tpot_target_s,
         keeps_prefixes=arguments.prefix_caching,
+        tensor_parallel=arguments.tensor_parallel,
         on_phase=on_phase,
     )
 
