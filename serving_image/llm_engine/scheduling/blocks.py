@@ -104,7 +104,7 @@ class BlockPool:
     def _forget(self) -> int:
         block, _ = self._unused.popitem(last=False)
         key = self._keys[block]
-        if key is not None:
-            del self._remembered[key]
-            self._keys[block] = None
+        assert key is not None, "only remembered blocks are kept"
+        del self._remembered[key]
+        self._keys[block] = None
         return block

@@ -86,11 +86,6 @@ class Request:
             extend_digests(self.digests, self.tokens, self.block_tokens, self.salt)
         return again
 
-    @property
-    def blocks_held(self) -> int:
-        """Count the blocks of all tables."""
-        return sum(len(table.blocks) for table in self.tables)
-
     def restart(self) -> list[int]:
         """Forget what was computed, keep the tokens, and return the blocks that were held."""
         held = list(self.held)
