@@ -150,6 +150,13 @@ def test_an_answer_follows_a_schema_and_reports_its_probabilities(server: Server
     assert b"".join(map(bytes, (t.bytes for t in tokens))).decode() == choice.message.content
 
 
+def test_torch_is_in_the_engines_process_alone(server: Server) -> None:
+    pid = server.process.pid
+    (engine,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
+    assert "libtorch" in Path(f"/proc/{engine}/maps").read_text()
+
+
 def test_errors_are_those_of_the_openai_client(server: Server) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         server.client.completions.create(model="gpt", prompt="x")
