@@ -306,3 +306,30 @@ async def test_nothing_new_is_taken_while_draining(served: Served) -> None:
     assert response.headers["connection"] == "close"
     assert response.json()["error"]["code"] == "draining"
     assert (await served.client.get("/v1/models")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("messages", "status", "code"),
+    [
+        pytest.param([{"role": "system", "content": "x"}], 200, None, id="only a system message"),
+        pytest.param([{"role": "assistant", "content": None}], 200, None, id="content is null"),
+        pytest.param(
+            [{"role": "user", "content": ""}] * 10**5,
+            400,
+            "context_length_exceeded",
+            id="a hundred thousand messages",
+        ),
+    ],
+)
+async def test_strange_conversations(
+    served: Served, messages: list[Any], status: int, code: str | None
+) -> None:
+    response = await served.chat(messages=messages)
+    assert response.status_code == status
+    assert response.json().get("error", {}).get("code") == code
+
+
+async def test_a_length_beyond_the_limit_is_refused_whatever_comes(served: Served) -> None:
+    headers = {"content-type": "application/json", "content-length": str(2**40)}
+    response = await served.client.post(TEXT, content=b"{}", headers=headers)
+    assert response.status_code == 413

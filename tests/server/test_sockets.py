@@ -181,7 +181,9 @@ def kill_at(port: int, byte: int) -> int:
         client.sendall(with_length(body=body))
         got = 0
         while got < byte:
-            got += len(client.recv(byte - got))
+            piece = client.recv(byte - got)
+            assert piece, "the server closed first"
+            got += len(piece)
         reset = struct.pack("ii", 1, 0)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
     return got

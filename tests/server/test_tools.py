@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import openai
 import pytest
 
 from llm_engine.server.tools.formats import FORMATS, format_of
@@ -154,3 +155,30 @@ async def test_every_grammar_compiles(spoken: Any, required: bool) -> None:
         choice = "required" if required else "auto"
         response = await served.chat(tools=[strict, TIME], tool_choice=choice, max_tokens=1)
     assert response.status_code == 200, response.text
+
+
+async def test_the_official_client_reads_calls_and_sends_results(caller: Served) -> None:
+    connect: Any = openai.AsyncOpenAI
+    client = connect(
+        base_url="http://engine/v1", api_key="none", http_client=caller.client, max_retries=0
+    )
+    messages: list[Any] = [{"role": "user", "content": "hi"}]
+    whole = await client.chat.completions.create(model="fake", messages=messages, tools=[WEATHER])
+    async with client.chat.completions.stream(
+        model="fake", messages=messages, tools=[WEATHER]
+    ) as stream:
+        streamed = await stream.get_final_completion()
+
+    def calls(completion: Any) -> list[tuple[str, str]]:
+        found = completion.choices[0].message.tool_calls
+        return [(call.function.name, call.function.arguments) for call in found]
+
+    assert calls(whole) == calls(streamed) == [("weather", '{"city": "Oslo"}')] * 2
+    answered = whole.choices[0].message
+    results = [
+        {"role": "tool", "tool_call_id": call.id, "content": "rain"} for call in answered.tool_calls
+    ]
+    again = await client.chat.completions.create(
+        model="fake", messages=[*messages, answered, *results], tools=[WEATHER]
+    )
+    assert again.choices[0].finish_reason == "tool_calls"

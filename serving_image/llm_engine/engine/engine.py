@@ -201,7 +201,8 @@ class Engine:
                 f"{self.max_context_tokens}"
             )
         last = self.shape.vocabulary - 1
-        ids = (*request.prompt_tokens, *request.sampling.stop_token_ids)
+        biased = [token for token, _ in request.sampling.logit_bias]
+        ids = (*request.prompt_tokens, *request.sampling.stop_token_ids, *biased)
         if min(ids) < 0 or max(ids) > last:
             raise ValueError(f"token ids must be 0 to {last}")
 

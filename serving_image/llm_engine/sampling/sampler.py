@@ -25,10 +25,10 @@ def sample(logits: Tensor, choices: Sequence[Choice]) -> list[Sampled]:
     Log-probabilities are computed for the rows that ask; the others pay nothing for them.
     """
     asking = [row for row, c in enumerate(choices) if c.parameters.top_logprobs is not None]
+    if not asking:
+        return [Sampled(token) for token in choose_tokens(logits, choices)]
     unadjusted = logits[asking]  # a copy: choosing may change the logits in place
     tokens = choose_tokens(logits, choices)
-    if not asking:
-        return [Sampled(token) for token in tokens]
     top = [choices[row].parameters.top_logprobs or 0 for row in asking]
     logprobs = token_logprobs(unadjusted, [tokens[row] for row in asking], top)
     of_row = dict(zip(asking, logprobs, strict=True))

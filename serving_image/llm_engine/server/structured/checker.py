@@ -14,7 +14,7 @@ from llm_engine.server.errors import ApiError
 
 COMPILE_BUDGET_S: Final = 2
 """CPU time; wall time too where a core is free."""
-_LONGEST_WAIT_S: Final = 10.0
+_LONGEST_WAIT_S: Final = 30.0
 """Where the machine is so busy that the budget of CPU time is not even begun."""
 _AT_ONCE: Final = 2
 _REMEMBERED: Final = 1024
