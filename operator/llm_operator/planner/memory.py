@@ -42,7 +42,8 @@ class MemoryFit:
     """What a model takes of a memory, and what is left.
 
     usable_bytes     of the memory
-    needed_bytes     weights, workspace, the keys and values of one longest request, a reserve
+    workspace_bytes  interpreter and torch, the largest step, a reserve
+    needed_bytes     weights, workspace and the keys and values of one longest request
     kv_cache_bytes   for keys and values, in whole blocks; 0 where the model does not fit
     kv_cache_tokens  tokens whose keys and values fit there
     because          the same in words
@@ -84,9 +85,8 @@ def memory_fit(
             gathers=memory.device == "cpu",
         ),
     )
-    workspace_bytes = plan.framework_bytes + plan.rope_bytes + plan.step_bytes
     request_bytes = plan.request_blocks * plan.block_bytes
-    reserve_bytes = plan.least_bytes - plan.weight_bytes - workspace_bytes - request_bytes
+    workspace_bytes = plan.least_bytes - plan.weight_bytes - request_bytes
     blocks = plan.blocks if plan.fits else 0
     # A block holds some layers of some tokens; where all layers share one table, all of them.
     whole_blocks = -(-context_tokens // BLOCK_TOKENS)
@@ -101,8 +101,8 @@ def memory_fit(
         because=(
             f"needs {gib(plan.least_bytes)} GiB (weights {gib(plan.weight_bytes)}, workspace"
             f" {gib(workspace_bytes)}, one request of {context_tokens:,} tokens"
-            f" {gib(request_bytes)}, reserve {gib(reserve_bytes)}); {gib(memory.usable_bytes)} of"
-            f" {gib(memory.total_bytes)} GiB are usable: {kv_cache_tokens:,} tokens of KV left"
+            f" {gib(request_bytes)}); {gib(memory.usable_bytes)} of {gib(memory.total_bytes)} GiB"
+            f" are usable: {kv_cache_tokens:,} tokens of KV left"
         ),
     )
 

@@ -11,7 +11,12 @@ from benchmarks.gpu.model_speed import BLOCK_TOKENS, GREEDY, make_requests, make
 from benchmarks.gpu.random_model import random_decoder
 from benchmarks.gpu.sections import Row, Setting, Skipped
 from llm_engine.contract.arguments import AttentionName
-from llm_engine.contract.memory_plan import LARGEST_STEPS, MemoryRequest, plan_memory
+from llm_engine.contract.memory_plan import (
+    FRAMEWORK_BYTES,
+    LARGEST_STEPS,
+    MemoryRequest,
+    plan_memory,
+)
 from llm_engine.contract.quantization import Quantization
 from llm_engine.engine.runner import Runner
 from llm_engine.model.decoder import Decoder
@@ -25,10 +30,18 @@ def measure(setting: Setting) -> Iterator[Row]:
     """Yield predicted and measured bytes of the 0.6B shape in each quantization."""
     if setting.device == "cpu":
         raise Skipped("a CPU's memory is measured by benchmarks of its own")
+    yield _context()
     for quantization in Quantization:
         yield from _of(setting, quantization)
         gc.collect()
         torch.cuda.empty_cache()
+
+
+def _context() -> Row:
+    """Return what the process takes beside torch's tensors, on a card that nobody else uses."""
+    free, total = torch.cuda.mem_get_info()
+    taken = total - free - torch.cuda.memory_reserved()
+    return _row(Quantization.NONE, "context", FRAMEWORK_BYTES["cuda"], taken)
 
 
 def _of(setting: Setting, quantization: Quantization) -> Iterator[Row]:
