@@ -250,7 +250,7 @@ def test_the_plan_comes_near_what_is_measured(smollm2: Path, tmp_path: Path) -> 
     """The figures within 3 % are in docs/engine.md; here for another machine's libraries."""
     figures = tmp_path / "figures.json"
     command = [str(ROOT / "serving_image/benchmarks/memory_plan.py"), str(smollm2)]
-    command += ["--kv-cache-bytes", str(160 * MIB)]
+    command += ["--kv-cache-bytes", str(200 * MIB)]
     subprocess.run(
         [sys.executable, *command, "--device", "cpu", "--only", "Int8", "--output", str(figures)],
         env={"PYTHONPATH": str(ROOT / "serving_image"), "PATH": ""},
