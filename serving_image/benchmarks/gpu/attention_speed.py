@@ -76,21 +76,7 @@ def measure(setting: Setting) -> Iterator[Row]:
         decoding, prefilling = (Load(2, 64, kv_heads=2, head_dim=32),), ()
         swept, wide = (), ()
     for load in (*decoding, *prefilling):
-        step = _Step(load, setting.device)
-        for name in (AttentionName.TRITON, AttentionName.XFORMERS, AttentionName.TORCH):
-            if why_not(name, torch.device(setting.device)) is not None or (
-                load.tokens > 1 and name is AttentionName.XFORMERS
-            ):
-                continue
-            attention = make_attention(name, step.cache, step.case.settings)
-            plan = attention.plan(step.batch)
-            work = _attending(attention, step, plan)
-            yield _row(setting, load, name.value, seconds_of(work, setting.device))
-        if load.tokens in (1, load.context_tokens):  # its causal mask knows no past
-            work = _contiguous(load, setting.device)
-            seconds = seconds_of(work, setting.device)
-            yield _row(setting, load, "SDPA of contiguous keys", seconds)
-        del step, work
+        yield from _compared(setting, load)
     yield from _sweep(setting, decoding[0], swept, narrow=True)
     if prefilling:
         yield from _sweep(setting, prefilling[0], wide, narrow=False)
@@ -109,6 +95,25 @@ def measure(setting: Setting) -> Iterator[Row]:
             attention = TritonAttention(step.cache, step.case.settings)
             work = _attending(attention, step, attention.plan(step.batch))
             yield _row(setting, load, "triton", seconds_of(work, setting.device))
+
+
+def _compared(setting: Setting, load: Load) -> Iterator[Row]:
+    step = _Step(load, setting.device)
+    for name in (AttentionName.TRITON, AttentionName.XFORMERS, AttentionName.TORCH):
+        decodes_only = name is AttentionName.XFORMERS
+        if why_not(name, torch.device(setting.device)) or (decodes_only and load.tokens > 1):
+            continue
+        attention = make_attention(name, step.cache, step.case.settings)
+        work = _attending(attention, step, attention.plan(step.batch))
+        try:
+            seconds = seconds_of(work, setting.device)
+        except Exception as error:  # another library's kernel must not end the section
+            yield {"attention": name.value, "does_not_run": repr(error)[:200]}
+            continue
+        yield _row(setting, load, name.value, seconds)
+    if load.tokens in (1, load.context_tokens):  # its causal mask knows no past
+        seconds = seconds_of(_contiguous(load, setting.device), setting.device)
+        yield _row(setting, load, "SDPA of contiguous keys", seconds)
 
 
 def _sweep(

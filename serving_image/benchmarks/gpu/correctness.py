@@ -4,11 +4,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.layouts import QUANTIZERS
+from benchmarks.gpu.layouts import OF_CHECKPOINTS, QUANTIZERS
 from benchmarks.gpu.sections import Row, Setting, Skipped
 from benchmarks.parity import CONDITIONS, judge, make_reference
 from benchmarks.tiny_models import FAMILIES
@@ -65,19 +66,19 @@ def parity(setting: Setting, dtype: str, attention: str) -> Iterator[Row]:
 
 def linears(setting: Setting) -> Iterator[Row]:
     """Yield the relative error of every layout against its own decoded weight."""
-    shapes = ((96, 64),) if setting.quick else ((4096, 4096), (3072, 1024))
+    shapes = ((96, 128),) if setting.quick else ((4096, 4096), (3072, 1024))
     for out_features, in_features in shapes:
         torch.manual_seed(3)
         exact = torch.randn(out_features, in_features, device=setting.device) * 0.05
-        for quantization in Quantization:
-            weight = QUANTIZERS[quantization](exact.bfloat16())
-            linear = make_linear(weight, quantization)
+        for name, quantize in chain(QUANTIZERS.items(), OF_CHECKPOINTS.items()):
+            weight = quantize(exact.bfloat16())
+            linear = make_linear(weight, Quantization.NONE)
             for rows in (1, 7, 64, 300):
                 x = torch.randn(rows, in_features, device=setting.device).bfloat16()
                 wanted = x.double() @ decoded(weight).double().T
                 error = float((linear(x).double() - wanted).norm() / wanted.norm())
                 yield {
-                    "quantization": quantization.value,
+                    "layout": name,
                     "shape": [out_features, in_features],
                     "rows": rows,
                     "relative_error": error,

@@ -3,7 +3,7 @@
 import gc
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -75,8 +75,13 @@ PREFILL = {
     "8B": (Prefill(4, 4096, 2048), Prefill(4, 4096, 8192)),
     "tiny": (Prefill(2, 40, 32),),
 }
-SERVED = {"0.6B": 256, "8B": 0, "tiny": 3}
-"""Requests of 100 to 1,024 tokens in and out that go through the engine with its scheduler."""
+SERVED: Mapping[str, tuple[tuple[int, int | None], ...]] = {
+    "0.6B": ((256, None), (32, 128)),
+    "8B": (),
+    "tiny": ((3, None), (2, 5)),
+}
+"""Requests of 100 to 1,024 tokens that go through the engine with its scheduler, and the tokens out
+of each; None: 100 to 1,024 too. The second are those of rival.py."""
 
 
 def measure(setting: Setting, name: str) -> Iterator[Row]:
@@ -100,8 +105,8 @@ def measure(setting: Setting, name: str) -> Iterator[Row]:
         if quantization is Quantization.NONE:
             for prefill in PREFILL[name]:
                 yield _prefill(setting, decoder, prefill)
-            if SERVED[name]:
-                yield _serve(setting, decoder, SERVED[name])
+            for count, new_tokens in SERVED[name]:
+                yield _serve(setting, decoder, count, new_tokens)
             if setting.device != "cpu":
                 for load in loads[:2]:
                     yield _profile(decoder, load)
@@ -249,7 +254,7 @@ def _profile(decoder: Decoder, load: Decoding) -> Row:
     }
 
 
-def _serve(setting: Setting, decoder: Decoder, count: int) -> Row:
+def _serve(setting: Setting, decoder: Decoder, count: int, new_tokens: int | None) -> Row:
     """Answer many requests of random lengths through the engine and its scheduler."""
     chance = Random(8)
     shape = decoder.settings.shape
@@ -258,7 +263,7 @@ def _serve(setting: Setting, decoder: Decoder, count: int) -> Row:
         [chance.randrange(1, shape.vocabulary) for _ in range(chance.randint(least, most))]
         for _ in range(count)
     ]
-    outputs = [chance.randint(least, most) for _ in range(count)]
+    outputs = [new_tokens or chance.randint(least, most) for _ in range(count)]
     blocks = sum(
         -(-(len(prompt) + new) // BLOCK_TOKENS) + 1
         for prompt, new in zip(prompts, outputs, strict=True)

@@ -67,7 +67,7 @@ STAGES: Final[tuple[tuple[Section, ...], ...]] = (
         Section("kernels xformers", _of("correctness", "kernels", "xformers"), 90),
         *(
             Section(
-                f"parity {dtype} {attention}", _of("correctness", "parity", dtype, attention), 120
+                f"parity {dtype} {attention}", _of("correctness", "parity", dtype, attention), 150
             )
             for dtype in ("float32", "bfloat16")
             for attention in ("triton", "torch")

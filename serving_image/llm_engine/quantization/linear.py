@@ -1,6 +1,8 @@
 """One interface for a linear layer, however its weight is kept in memory."""
 
 from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
 from typing import Final, Protocol
 
 import torch
@@ -48,6 +50,11 @@ def make_linear(
 
 def _make_linear(weight: Weight, quantization: Quantization, bias: Tensor | None) -> Linear:
     weight = quantized(weight, quantization)
+    if not isinstance(weight, Tensor) and weight.scale.device.type == "cuda" and _has_triton():
+        from llm_engine.quantization.triton_linear import TritonLinear, can_fuse
+
+        if can_fuse(weight):
+            return TritonLinear(weight, bias)
     if isinstance(weight, Int8Weight):
         return Int8Linear(weight, bias)
     if isinstance(weight, Int4Weight):
@@ -55,6 +62,11 @@ def _make_linear(weight: Weight, quantization: Quantization, bias: Tensor | None
     if isinstance(weight, Fp8Weight):
         return Fp8Linear(weight, bias)
     return PlainLinear(weight, bias)
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def quantized(
