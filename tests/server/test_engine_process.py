@@ -1,6 +1,7 @@
 """The engine behind a process boundary: what crosses it, and what happens when one side dies."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -92,6 +93,19 @@ async def test_a_failed_start_is_named() -> None:
         async with launched(failures={"start_error": 1}):
             pass
     assert refusal.value.reason is FailureReason.START_FAILED
+
+
+async def test_a_start_that_is_given_up_leaves_no_process_and_no_complaint(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def give_up() -> None:
+        engine = await EngineProcess.launch()
+        engine.kill()
+        await until(lambda: engine._failure is not None)
+
+    await give_up()
+    gc.collect()  # a future that nobody asked for its exception complains now
+    assert caplog.messages == []
 
 
 async def test_a_process_that_is_killed_ends_its_requests_and_says_how() -> None:

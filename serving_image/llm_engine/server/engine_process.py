@@ -193,7 +193,9 @@ class EngineProcess(asyncio.Protocol):
         """End everything that waits for this process."""
         self._failure = failure
         self._transport.close()
-        if not self._ready.done():
+        if self._stopping:
+            self._ready.cancel()  # nobody may be waiting any more
+        elif not self._ready.done():
             self._ready.set_exception(ModelRefused(failure.reason, failure.message))
         receivers, self._receivers = self._receivers, {}
         ending: FinishReason = "abort" if self._stopping else "error"
