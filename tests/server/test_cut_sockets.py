@@ -15,7 +15,7 @@ from llm_engine.server.service import Service
 from tests.server.profiles import a_profile
 from tests.server.served import until
 
-BYTES: Final = 500
+BYTES: Final = 350
 """Header, the first events and some of the next."""
 
 _BODY: Final = json.dumps(

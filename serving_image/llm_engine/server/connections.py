@@ -57,7 +57,7 @@ class _State:
     """What a connection waits for; it may do so for `limit_s`, until anything of this changes."""
 
     limit_s: float
-    cycle: int
+    cycle: Cycle | None  # the thing itself, since the number of one that is gone comes again
     unsent_bytes: int
 
 
@@ -102,9 +102,9 @@ def _state(connection: Connection) -> _State | None:
     """Return what the client owes us, or None when it is we who owe an answer."""
     cycle, unsent = connection.cycle, connection.transport.get_write_buffer_size()
     if unsent > 0:
-        return _State(UNREAD_S, id(cycle), unsent)
+        return _State(UNREAD_S, cycle, unsent)
     if cycle is None:
-        return _State(HEADER_S, 0, 0)
+        return _State(HEADER_S, None, 0)
     if cycle.response_complete:
-        return _State(KEEP_ALIVE_S + HEADER_S, id(cycle), 0)
-    return _State(BODY_S, id(cycle), 0) if cycle.more_body else None
+        return _State(KEEP_ALIVE_S + HEADER_S, cycle, 0)
+    return _State(BODY_S, cycle, 0) if cycle.more_body else None
