@@ -1,5 +1,6 @@
 """Every family of models: the tokens of transformers, and exactly its count of weights."""
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -83,6 +84,26 @@ def test_longrope_uses_the_long_factors_for_every_text_of_a_long_context(tmp_pat
     # a text that is longer from the start is what both compute alike.
     (prompt,) = prompts_of(100)
     with running(an_engine(tmp_path)) as engine:
+        (tokens,) = answer(engine, [prompt], NEW_TOKENS)
+    assert likeliest(model, prompt, tokens) == tokens
+
+
+def test_the_text_model_of_a_gemma_that_sees(tmp_path: Path) -> None:
+    text = family_model("gemma3_text").config.to_dict()
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+              "num_attention_heads": 2, "image_size": 28, "patch_size": 14}  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+    torch.manual_seed(7)
+    config = Gemma3Config(
+        text_config=text, vision_config=vision, mm_tokens_per_image=4, image_token_index=256,
+        boi_token_index=257, eoi_token_index=258, tie_word_embeddings=True,
+    )  # fmt: skip
+    model = Gemma3ForConditionalGeneration(config).eval()
+    save_model(model, tmp_path)
+    (prompt,) = prompts_of(70)
+    with running(an_engine(tmp_path, step_tokens=17)) as engine:
         (tokens,) = answer(engine, [prompt], NEW_TOKENS)
     assert likeliest(model, prompt, tokens) == tokens
 

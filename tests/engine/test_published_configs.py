@@ -9,7 +9,7 @@ import pytest
 from llm_engine.contract.inspection import Inspection, ModelRefused, termination_message
 from llm_engine.contract.shape import ModelShape
 from llm_engine.weights.settings import DecoderSettings, settings_from_folder
-from llm_engine.weights.settings.rope import Llama3Scaling, LongScaling, Rope
+from llm_engine.weights.settings.rope import LinearScaling, Llama3Scaling, LongScaling, Rope
 
 LLAMA_3_1_8B = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336,
@@ -66,6 +66,14 @@ GEMMA_3_1B = {
     "rope_local_base_freq": 10000, "rope_scaling": None, "attn_logit_softcapping": None,
     "final_logit_softcapping": None, "hidden_activation": "gelu_pytorch_tanh",
 }  # fmt: skip
+GEMMA_3_4B = {
+    "model_type": "gemma3", "eos_token_id": [1, 106], "vision_config": {},
+    "text_config": {
+        "model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240,
+        "num_hidden_layers": 34, "sliding_window": 1024,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+    },
+}  # fmt: skip
 PHI_3_MINI = {
     "model_type": "phi3", "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32,
     "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32064,
@@ -96,6 +104,7 @@ def settings_of(folder: Path, config: dict[str, Any]) -> DecoderSettings:
         pytest.param(QWEN3_30B_A3B, 30_532_122_624, 3_353_032_704, 0, id="Qwen3-30B-A3B"),
         pytest.param(GEMMA_2_2B, 2_614_341_888, None, 13, id="Gemma-2-2B"),
         pytest.param(GEMMA_3_1B, 999_885_952, None, 22, id="Gemma-3-1B"),
+        pytest.param(GEMMA_3_4B, 3_880_263_168, None, 29, id="Gemma-3-4B, its text model"),
         pytest.param(PHI_3_MINI, 3_821_079_552, None, 32, id="Phi-3-mini-4k"),
         pytest.param(PHI_4_MINI, 3_836_021_760, None, 32, id="Phi-4-mini"),
     ],
@@ -114,6 +123,9 @@ def test_rotations_of_published_models(tmp_path: Path) -> None:
     assert llama.rope == Rope(500_000.0, 128, Llama3Scaling(8.0, 1.0, 4.0, 8192))
     gemma = settings_of(tmp_path, GEMMA_3_1B)
     assert (gemma.rope, gemma.local_rope) == (Rope(1e6, 256), Rope(1e4, 256))
+    gemma = settings_of(tmp_path, GEMMA_3_4B)
+    assert (gemma.rope, gemma.local_rope) == (Rope(1e6, 256, LinearScaling(8.0)), Rope(1e4, 256))
+    assert gemma.eos_tokens == {1, 106}
     phi = settings_of(tmp_path, PHI_4_MINI)
     assert phi.rope.rotary_dim == 96
     assert isinstance(phi.rope.scaling, LongScaling)
@@ -131,7 +143,7 @@ def test_a_gemma_has_what_its_configuration_leaves_to_the_family(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "model_type", ["gpt_oss", "deepseek_v3", "gemma3", "llama4", "qwen2_vl", None]
+    "model_type", ["gpt_oss", "deepseek_v3", "gemma3n", "llama4", "qwen2_vl", None]
 )
 def test_other_families_are_refused_by_name(tmp_path: Path, model_type: str | None) -> None:
     with pytest.raises(ModelRefused, match=f"model_type is {model_type!r}; this engine serves"):

@@ -44,6 +44,12 @@ class Names:
     interleaved: bool = False
 
 
+def within(prefix: str, names: Names) -> Names:
+    """Return the names of a text model that is a part of a larger one."""
+    outer = ("embedding", "final_norm", "head", "layer")
+    return replace(names, **{field: prefix + getattr(names, field) for field in outer})
+
+
 LLAMA: Final = Names()
 GEMMA: Final = replace(LLAMA, mlp_norm="pre_feedforward_layernorm")
 PHI3: Final = replace(LLAMA, query_key_value=("self_attn.qkv_proj",), gate_up=("mlp.gate_up_proj",))

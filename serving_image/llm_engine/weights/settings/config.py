@@ -38,6 +38,11 @@ def settings_from_folder(folder: Path) -> DecoderSettings:
         unsupported(
             path, f"model_type is {config.get('model_type')!r}", f"serves {', '.join(FAMILIES)}"
         )
+    if family.is_nested:
+        inner = config.get("text_config")
+        if not isinstance(inner, dict):
+            refuse(path, f"text_config is {inner!r:.100}", "an object")
+        config = {**inner, **config}
     for flag in _REFUSED:
         if config.get(flag):
             unsupported(path, f"{flag} is {config[flag]!r:.100}", "needs it absent or false")

@@ -16,6 +16,7 @@ class Family:
     qkv_bias       queries, keys and values have biases whatever the configuration says
     full_every     every so many-th layer sees everything, the others a window; None: all have one
     first_windowed the setting that says from which layer on there are windows; None: from 0 on
+    is_nested      the text model's configuration is `text_config`; images are not served
     is_gemma       norms after as before, stored as difference from 1; embeddings are scaled
     """
 
@@ -25,6 +26,7 @@ class Family:
     qk_norm: bool = False
     full_every: int | None = None
     first_windowed: str | None = None
+    is_nested: bool = False
     is_gemma: bool = False
 
 
@@ -66,6 +68,14 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "gemma2": Family(names=names.GEMMA, full_every=2, is_gemma=True, defaults=_GEMMA2),
     "gemma3_text": Family(
         names=names.GEMMA, qk_norm=True, full_every=6, is_gemma=True, defaults=_GEMMA3
+    ),
+    "gemma3": Family(
+        names=names.within("language_model.", names.GEMMA),
+        qk_norm=True,
+        full_every=6,
+        is_nested=True,
+        is_gemma=True,
+        defaults=_GEMMA3,
     ),
     "phi3": Family(names=names.PHI3, defaults={"rms_norm_eps": 1e-5}),
 }
