@@ -6,6 +6,7 @@ cache, so a process that died fetches only the rest.
 """
 
 import errno
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ from urllib.parse import unquote
 from llm_engine.contract.inspection import FailureReason, ModelRefused
 from llm_engine.weights.progress import OnProgress, Tally
 from llm_engine.weights.remote import ANSWER_WITHIN_S, RemoteFile, check_sha256, not_found
+
+# Read when huggingface_hub is imported, which is below: with telemetry it first asks the hub for
+# names of AI agents, and waits for them 3 s at a hub that does not answer.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # noqa: TID251
 
 SCHEME: Final = "hf://"
 PARALLEL_FILES: Final = 4
