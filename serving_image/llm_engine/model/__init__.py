@@ -1,1 +1,1 @@
-"""The decoder: a transformer of the Llama family as plain tensors."""
+"""The decoder: one transformer for every family, as plain tensors."""
