@@ -59,7 +59,8 @@ class ByteDetokenizer:
 class ByteTokenizer:
     chat_template: str | None = None
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        del add_special_tokens
         return list(text.encode())
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -1,8 +1,11 @@
 """From generated text to calls, wherever the pieces are cut."""
 
 from collections.abc import Callable, Collection
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm_engine.server.tools.calls import BareCalls, Call, CallParser, TaggedCalls
 
@@ -59,3 +62,37 @@ def test_calls_are_found(
 ) -> None:
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
     assert read(parser({"f", "g"}), pieces) == (shown, calls)
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        "<tool_call>",
+        "</tool_call>",
+        "<tool",
+        "{",
+        "}",
+        '"',
+        "\n",
+        " ",
+        "; ",
+        "é",
+        "x",
+        BARE_F,
+        BARE_G,
+        F,
+    ]
+)
+
+
+@given(parts=st.lists(FRAGMENTS, max_size=12), cuts=st.lists(st.integers(0, 400), max_size=8))
+@pytest.mark.parametrize("parser", [TaggedCalls, BareCalls])
+def test_where_pieces_are_cut_changes_nothing_and_text_without_calls_is_never_lost(
+    parser: Parser, parts: list[str], cuts: list[int]
+) -> None:
+    text = "".join(parts)
+    borders = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    pieces = [text[a:b] for a, b in pairwise(borders)]
+    shown, calls = read(parser({"f", "g"}), pieces)
+    assert (shown, calls) == read(parser({"f", "g"}), [text])
+    if not calls:
+        assert shown == text or (parser is BareCalls and not text.strip(" \n;"))

@@ -56,7 +56,7 @@ async def _tokenize(serving: Serving, request: Request) -> Response:
     if fields.messages is not None:
         tokens = await chat_tokens(serving, fields.messages)
     else:
-        tokens = await text_tokens(serving, fields.prompt or "")
+        tokens = await text_tokens(serving, fields.prompt or "", fields.add_special_tokens)
     limit = serving.backend.max_context_tokens
     return _json(Tokens(count=len(tokens), max_model_len=limit, tokens=tokens))
 

@@ -24,7 +24,7 @@ class Detokenizer(Protocol):
 class Tokenizer(Protocol):
     """Text to tokens and back."""
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the tokens of a raw prompt; special tokens written in it are plain text."""
 
     def decode(self, tokens: Sequence[int]) -> str:

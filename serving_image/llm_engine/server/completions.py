@@ -30,7 +30,7 @@ async def complete(serving: Serving, request: Request) -> Response:
     fields = await read_fields(request, CompletionRequest)
     serving.check_model(fields.model)
     await _check_form(serving, fields.form)
-    prompts = await completion_prompts(serving, fields.prompt)
+    prompts = await completion_prompts(serving, fields.prompts)
     asked = [
         one
         for tokens in prompts

@@ -22,25 +22,28 @@ Result = TypeVar("Result")
 
 
 async def completion_prompts(
-    serving: Serving, prompt: str | list[int] | list[str] | list[list[int]]
+    serving: Serving, prompts: Sequence[str | list[int]]
 ) -> list[list[int]]:
     """Return the tokens of every prompt of a `/v1/completions` request."""
-    several = prompt if isinstance(prompt, list) and not _is_tokens(prompt) else [prompt]
-    if not several:
+    if not prompts:
         raise ApiError(400, "prompt is empty; give at least one token", param="prompt")
-    return [await _prompt_tokens(serving, one) for one in several]  # type: ignore[arg-type]
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            check_token_ids(serving, prompt, "prompt")
+    encode = serving.backend.tokenizer.encode
+    characters = sum(len(prompt) for prompt in prompts if isinstance(prompt, str))
+    return await _run(
+        characters,
+        lambda: [encode(prompt) if isinstance(prompt, str) else prompt for prompt in prompts],
+    )
 
 
-async def _prompt_tokens(serving: Serving, prompt: str | list[int]) -> list[int]:
-    if isinstance(prompt, list):
-        check_token_ids(serving, prompt, "prompt")
-        return prompt
-    return await text_tokens(serving, prompt)
-
-
-async def text_tokens(serving: Serving, text: str) -> list[int]:
-    """Return the tokens of raw text."""
-    return await _run(len(text), lambda: serving.backend.tokenizer.encode(text))
+async def text_tokens(serving: Serving, text: str, add_special_tokens: bool) -> list[int]:
+    """Return the tokens of raw text, within the model's own beginning and end if wanted."""
+    tokenizer = serving.backend.tokenizer
+    return await _run(
+        len(text), lambda: tokenizer.encode(text, add_special_tokens=add_special_tokens)
+    )
 
 
 async def chat_tokens(
@@ -65,6 +68,8 @@ async def _run(characters: int, work: Callable[[], Result]) -> Result:
 def check_token_ids(serving: Serving, token_ids: Sequence[int], param: str) -> None:
     """Raise `ApiError` (400) unless all are tokens of this model."""
     vocabulary = serving.backend.shape.vocabulary
+    if not token_ids or (min(token_ids) >= 0 and max(token_ids) < vocabulary):
+        return  # quick even for millions
     wrong = next((token for token in token_ids if not 0 <= token < vocabulary), None)
     if wrong is not None:
         message = f"{wrong} is no token of this model: its tokens are 0 to {vocabulary - 1}"
@@ -106,7 +111,3 @@ def engine_requests(
         )
         for choice in range(fields.choices)
     ]
-
-
-def _is_tokens(prompt: Sequence[object]) -> bool:
-    return bool(prompt) and isinstance(prompt[0], int)

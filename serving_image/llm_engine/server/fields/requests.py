@@ -1,5 +1,6 @@
 """The bodies of the requests, one model per route."""
 
+from collections.abc import Sequence
 from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,6 +11,8 @@ from llm_engine.server.fields.model import RequestModel, refused
 from llm_engine.server.fields.tools import Tool, ToolChoice, check_tools
 
 MOST_TOOLS: Final = 128
+MOST_TEXTS: Final = 2048
+"""Of one request, counted before any prompt is looked at."""
 
 
 class CompletionRequest(GenerationFields):
@@ -26,6 +29,22 @@ class CompletionRequest(GenerationFields):
             raise refused(
                 "best_of", f"best_of ({self.best_of}) must equal n ({self.choices}): all are shown"
             )
+        return self
+
+    @property
+    def prompts(self) -> Sequence[str | list[int]]:
+        """Each prompt, as text or as tokens; a list of numbers is one prompt."""
+        prompt = self.prompt
+        if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)):
+            return [prompt]
+        return prompt  # type: ignore[return-value]  # of one kind, as pydantic has checked
+
+    @model_validator(mode="after")
+    def _check_texts(self) -> Self:
+        texts = len(self.prompts) * self.choices
+        if texts > MOST_TEXTS:
+            message = f"prompt and n ask for {texts} texts; at most {MOST_TEXTS} are allowed"
+            raise refused("prompt", message)
         return self
 
     @property
@@ -81,10 +100,14 @@ class ChatCompletionRequest(GenerationFields):
 
 
 class TokenizeRequest(RequestModel):
-    """Body of `POST /tokenize`: a prompt or a conversation."""
+    """Body of `POST /tokenize`: a prompt or a conversation.
+
+    add_special_tokens  whether a prompt gets the model's own beginning and end, as when generating
+    """
 
     model: str | None = None
     prompt: str | None = None
+    add_special_tokens: bool = True
     messages: list[Message] | None = Field(default=None, min_length=1)
 
     @model_validator(mode="after")
