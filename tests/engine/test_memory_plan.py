@@ -225,6 +225,15 @@ def test_a_plan_is_described_part_by_part() -> None:
     assert lines[-1] == "  longest context that fits: 4,544 tokens"
 
 
+def test_a_gpus_plan_counts_its_context_and_a_linear_that_it_decodes() -> None:
+    baseline = Baseline("cuda", 2, 8 * GIB, FRAMEWORK_BYTES["cuda"])
+    plans = {q: plan_for(SMOLLM2, baseline, q, 2048, 100 * MIB) for q in Quantization}
+    lines = list(described(plans[Quantization.INT4]))
+    assert any("framework" in line and "CUDA context" in line for line in lines)
+    plain = plans[Quantization.NONE].activation_bytes
+    assert plans[Quantization.INT4].activation_bytes == plain + 2 * 1536 * 576 * 6
+
+
 def test_a_context_beyond_the_models_own_is_refused() -> None:
     baseline = Baseline("cpu", 2, 2 * GIB, 0)
     with pytest.raises(ValueError, match="8193; the model allows 2 to 8192"):

@@ -30,10 +30,6 @@ DECODING_BYTES: Final = {
     Quantization.FP8: 8,
 }
 """Per weight of a linear while a GPU decodes the whole of it, in bf16 and on the way there."""
-FIRST_USE_BYTES: Final = 28 << 20
-"""Code and buffers that torch's kernels on a CPU take when a whole model first uses them."""
-TOKENIZER_BYTES_PER_WORD: Final = 400
-"""Measured with the tokenizers library: vocabulary, merges and their indexes."""
 _MIB: Final = 1 << 20
 
 

@@ -6,9 +6,7 @@ from typing import Final
 from llm_engine.contract.arguments import AttentionName
 from llm_engine.contract.inspection import FailureReason, ModelRefused
 from llm_engine.contract.memory_plan import (
-    FIRST_USE_BYTES,
     LARGEST_STEPS,
-    TOKENIZER_BYTES_PER_WORD,
     MemoryPlan,
     MemoryRequest,
     plan_memory,
@@ -17,6 +15,10 @@ from llm_engine.contract.quantization import Quantization
 from llm_engine.contract.shape import ModelShape
 from llm_engine.engine.baseline import Baseline, read_baseline
 
+FIRST_USE_BYTES: Final = 28 << 20
+"""Code and buffers that torch's kernels on a CPU take when a whole model first uses them."""
+TOKENIZER_BYTES_PER_WORD: Final = 400
+"""Measured with the tokenizers library: vocabulary, merges and their indexes."""
 _MIB: Final = 1 << 20
 
 
