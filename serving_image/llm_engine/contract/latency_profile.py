@@ -51,6 +51,11 @@ class LatencyProfile(BaseModel):
     answer_tokens: int = Field(
         default=200, gt=0, description="Output tokens after which a text ends of itself."
     )
+    tokenizer: str | None = Field(
+        default=None,
+        description="Model whose tokenizer and chat template to use; none: one token a byte.",
+        examples=["/models/llama-3.1-8b"],
+    )
     seed: int | None = Field(default=None, description="Makes jitter and failures repeatable.")
     failures: Failures = Failures()
     shape: ModelShape | None = Field(

@@ -22,7 +22,7 @@ from llm_engine.sampling.choice import Choice, Score
 from llm_engine.sampling.sampled import Sampled, StepResult, TokenLogprob
 from llm_engine.scheduling.plan import Limits
 from llm_engine.scheduling.request import Request
-from llm_engine.tokenizer.byte_tokenizer import END_TOKEN, VOCABULARY, ByteTokenizer
+from llm_engine.tokenizer.byte_tokenizer import END_TOKEN, ByteTokenizer
 
 if TYPE_CHECKING:
     from llm_engine.tokenizer.tokenizer import Tokenizer
@@ -38,8 +38,10 @@ class SimulatedFailure(Exception):
 class SimulatedRunner:
     """Waits instead of computing.
 
-    sleep   waits so many seconds
-    chance  draws jitter and failures
+    sleep     waits so many seconds
+    chance    draws jitter and failures
+    sentence  tokens that every text repeats
+    end       the token that ends a text
     """
 
     def __init__(
@@ -47,8 +49,12 @@ class SimulatedRunner:
         profile: LatencyProfile,
         sleep: Callable[[float], None] = time.sleep,
         chance: Random | None = None,
+        sentence: Sequence[int] = SENTENCE,
+        end: int = END_TOKEN,
     ) -> None:
         self._profile = profile
+        self._sentence = sentence
+        self._end = end
         self._sleep = sleep
         self._chance = chance or Random(profile.seed)
 
@@ -103,8 +109,8 @@ class SimulatedRunner:
         position = len(choice.tokens) - choice.prompt_tokens
         wants_end = position >= max(self._profile.answer_tokens, choice.parameters.min_tokens)
         if wants_end and not choice.parameters.ignore_eos:
-            return END_TOKEN
-        return SENTENCE[position % len(SENTENCE)]
+            return self._end
+        return self._sentence[position % len(self._sentence)]
 
     def _fail_by_chance(self) -> None:
         failures = self._profile.failures
@@ -151,16 +157,28 @@ def load_simulation(
     sleep(profile.start_s + profile.slow_start_s * chance.random())
     if chance.random() < profile.failures.start_error:
         raise SimulatedFailure("the profile asked for a failed start")
+    tokenizer = load_profile_tokenizer(profile)
+    sentence = tokenizer.encode(SENTENCE.decode(), add_special_tokens=False)
     return Loaded(
-        shape=profile.shape or _shapeless(profile),
-        # The stand-in has every method that the engine and the server call.
-        tokenizer=cast("Tokenizer", ByteTokenizer()),
-        runner=SimulatedRunner(profile, sleep, chance),
+        shape=profile.shape or _shapeless(profile, tokenizer.vocabulary),
+        tokenizer=tokenizer,
+        runner=SimulatedRunner(profile, sleep, chance, sentence, min(tokenizer.eos_tokens)),
         limits=Limits(step_tokens=profile.step_tokens, step_requests=profile.step_requests),
         max_context_tokens=profile.max_context_tokens,
         device="simulated",
         dtype="bfloat16",
     )
+
+
+def load_profile_tokenizer(profile: LatencyProfile) -> "Tokenizer":
+    """Return the tokenizer that the profile names, or the stand-in; raises ModelRefused."""
+    if profile.tokenizer is None:
+        # It has every method that the engine and the server call.
+        return cast("Tokenizer", ByteTokenizer())
+    from llm_engine.tokenizer.tokenizer import load_tokenizer
+    from llm_engine.weights.checkpoint import open_checkpoint
+
+    return load_tokenizer(open_checkpoint(Path(profile.tokenizer)))
 
 
 def simulated_engine(
@@ -173,7 +191,7 @@ def simulated_engine(
     return Engine(load_simulation(profile, on_phase), tpot_target_s, keeps_prefixes)
 
 
-def _shapeless(profile: LatencyProfile) -> ModelShape:
+def _shapeless(profile: LatencyProfile, vocabulary: int) -> ModelShape:
     return ModelShape(
         architecture="simulated",
         layers=1,
@@ -182,7 +200,7 @@ def _shapeless(profile: LatencyProfile) -> ModelShape:
         query_heads=1,
         kv_heads=1,
         head_dim=1,
-        vocabulary=VOCABULARY,
+        vocabulary=vocabulary,
         context_tokens=profile.max_context_tokens,
         tied_embeddings=True,
     )
