@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis.strategies import lists, sampled_from, text
+from tokenizers import decoders, models
 
 from benchmarks.tiny_models import byte_tokenizer
 from llm_engine.contract.inspection import ModelRefused
@@ -268,3 +270,31 @@ def test_special_words_in_descriptions_of_tools_stay_text() -> None:
     tokens = tokenizer.apply_chat_template(user("hi"), tools=tools)
     assert [token for token in tokens if token >= 256] == [259]
     assert tokens[-1] == 259
+
+
+def sentencepiece() -> tokenizers.Tokenizer:
+    words = ["<unk>", "<0xC3>", "<0xA9>", "\u2581Paris", "\u2581", "s"]
+    vocabulary = {word: token for token, word in enumerate(words)}
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
+    parts = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence([*parts, decoders.Strip(" ", 1, 0)])
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "word", "expected"),
+    [
+        pytest.param(byte_tokenizer(), "\u00c3", b"\xc3", id="half a character, byte by byte"),
+        pytest.param(byte_tokenizer(), "\u0120", b" ", id="a blank, byte by byte"),
+        pytest.param(byte_tokenizer(), "<|end|>", b"<|end|>", id="a special word"),
+        pytest.param(sentencepiece(), "<0xC3>", b"\xc3", id="half a character, by its number"),
+        pytest.param(sentencepiece(), "\u2581Paris", b" Paris", id="a word after a blank"),
+        pytest.param(sentencepiece(), "s", b"s", id="the end of a word"),
+    ],
+)
+def test_a_token_is_known_by_its_bytes(
+    tokenizer: tokenizers.Tokenizer, word: str, expected: bytes
+) -> None:
+    token = tokenizer.token_to_id(word)
+    assert token is not None
+    assert Tokenizer(tokenizer, frozenset(), None).token_bytes(token) == expected

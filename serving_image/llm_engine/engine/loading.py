@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from llm_engine.contract.arguments import BLOCK_TOKENS, AttentionName
 from llm_engine.contract.memory_plan import LARGEST_STEPS, MemoryRequest, plan_memory
 from llm_engine.contract.quantization import Quantization
+from llm_engine.contract.shape import ModelShape
 from llm_engine.contract.tensor_parallel import Rank, rank_shape
 from llm_engine.engine.allocator import returned_when_freed
 from llm_engine.engine.host import Host, read_host
@@ -17,7 +18,7 @@ from llm_engine.engine.planning import refuse_if_too_large
 from llm_engine.engine.warm_up import warm_up
 from llm_engine.sampling.grammar import Grammars
 from llm_engine.scheduling.plan import Limits
-from llm_engine.tokenizer.tokenizer import load_tokenizer
+from llm_engine.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from llm_engine.weights.checkpoint import Checkpoint, open_checkpoint
 from llm_engine.weights.source import resolve_source
 from llm_engine.weights.stored_config import check_wanted
@@ -86,9 +87,15 @@ def load(model: str, options: LoadOptions, on_phase: Callable[[str], None]) -> L
         max_context_tokens=context,
         device=str(device),
         dtype=str(dtype).split(".")[-1],
-        grammars=Grammars(tokenizer.to_json(), shape.vocabulary, tokenizer.eos_tokens),
+        grammars=_grammars(tokenizer, shape),
         other_ranks=other_ranks,
     )
+
+
+def _grammars(tokenizer: Tokenizer, shape: ModelShape) -> Grammars:
+    # Either may know more: models pad their logits, and some tokenizers have words without a logit.
+    vocabulary = max(shape.vocabulary, tokenizer.vocabulary)
+    return Grammars(tokenizer.to_json(), vocabulary, tokenizer.eos_tokens)
 
 
 def choose_context(checkpoint: Checkpoint, wanted: int | None) -> int:

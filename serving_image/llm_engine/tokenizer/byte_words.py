@@ -3,6 +3,9 @@
 import re
 from typing import Final
 
+WORD_BEGIN: Final = "\u2581"
+"""How SentencePiece vocabularies write a blank: LOWER ONE EIGHTH BLOCK."""
+
 _ONE_BYTE: Final = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 """How SentencePiece vocabularies write a single byte."""
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import tokenizers
 
 from llm_engine.contract.inspection import FailureReason, ModelRefused
-from llm_engine.tokenizer.byte_words import bytes_of_word
+from llm_engine.tokenizer.byte_words import WORD_BEGIN, bytes_of_word
 from llm_engine.tokenizer.chat_template import ChatTemplate, TemplateRejected
 from llm_engine.tokenizer.detokenizer import Detokenizer
 from llm_engine.tokenizer.gguf_vocabulary import tokenizer_from_gguf
@@ -80,10 +80,12 @@ class Tokenizer:
 
     def token_bytes(self, token: int) -> bytes:
         """Return what one token adds to a text; it may be a part of a character."""
+        word = self._tokenizer.id_to_token(token) or ""
+        if word.startswith(WORD_BEGIN):  # whose blank is lost where it is decoded alone
+            return word.replace(WORD_BEGIN, " ").encode()
         text = self.decode([token], skip_special_tokens=False)
         if "\N{REPLACEMENT CHARACTER}" not in text:
             return text.encode()
-        word = self._tokenizer.id_to_token(token) or ""
         return bytes_of_word(word) or text.encode()
 
     def detokenizer(self, *, skip_special_tokens: bool = True) -> Detokenizer:
