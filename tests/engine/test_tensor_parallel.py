@@ -32,11 +32,14 @@ from llm_engine.engine.loading import LoadOptions, load
 from llm_engine.engine.parallel.leader import LeadingRunner
 from llm_engine.engine.part import PartTask, load_part
 from llm_engine.engine.step_inputs import StepInputs
+from llm_engine.model.assembly import load_decoder
+from llm_engine.model.rank_part import RankPart
 from llm_engine.quantization.linear import quantized
 from llm_engine.quantization.weight import decoded, take_columns, take_rows
 from llm_engine.scheduling.plan import Limits
 from llm_engine.weights.checkpoint import open_checkpoint
 from tests.engine.test_parity_tiny import running
+from tests.engine.test_stored_checkpoints import save_stored
 from tests.engine.tiny_llama import BLOCK_TOKENS, an_engine, prompts_of
 
 PROMPTS = prompts_of(5, 40, 17, 70)
@@ -100,6 +103,30 @@ def test_a_group_that_shares_a_scale_is_not_cut() -> None:
     weight = quantized(torch.randn(8, 96), Quantization.INT4)
     with pytest.raises(ValueError, match="in groups of 32"):
         take_columns(weight, range(0, 48))
+
+
+@pytest.mark.parametrize("name", ["AWQ", "compressed-tensors int8", "fp8, one scale"])
+def test_parts_of_a_quantized_checkpoint_are_exactly_those_of_the_whole(
+    tmp_path: Path, name: str
+) -> None:
+    save_stored(tmp_path, name)
+    checkpoint = open_checkpoint(tmp_path)
+
+    def layer(rank: Rank) -> Any:
+        # Nothing to add up with, so that each rank's own output is seen.
+        cpu, part = torch.device("cpu"), RankPart(rank)
+        decoder = load_decoder(checkpoint, Quantization.NONE, torch.float32, cpu, 64, part=part)
+        return decoder.layers[0]
+
+    shape = checkpoint.settings.shape
+    hidden, inner = torch.eye(shape.hidden_size), torch.eye(shape.intermediate_size)
+    whole = layer(Rank())
+    for rank in (Rank(0, 2), Rank(1, 2)):
+        own, columns = layer(rank), rank.part(shape.intermediate_size)
+        rows = [row for part in query_key_value_rows(shape, rank) for row in part]
+        assert torch.equal(own.query_key_value(hidden), whole.query_key_value(hidden)[:, rows])
+        seen = own.mlp.down(torch.eye(len(columns)))
+        assert torch.equal(seen, whole.mlp.down(inner)[columns.start : columns.stop])
 
 
 class Threads:
