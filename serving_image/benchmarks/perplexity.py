@@ -38,6 +38,7 @@ from llm_engine.weights.checkpoint import open_checkpoint
 TEXT: Final = Path(__file__).with_name("time_machine.txt")
 BLOCK_TOKENS: Final = 16
 STEP_TOKENS: Final = 256
+DTYPES: Final = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 SEED: Final = 20261127
 
 
@@ -57,22 +58,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Perplexity for every quantization")
     parser.add_argument("--output", type=Path, help="write the table as JSON to this file")
     parser.add_argument("--tokens", type=int, help="use only so many tokens of the text")
+    parser.add_argument("--dtype", choices=DTYPES, help="compute in this one alone")
+    parser.add_argument("--keep-order", action="store_true", help="leave the channels in order")
     options = parser.parse_args()
+    dtypes = [DTYPES[options.dtype]] if options.dtype else list(DTYPES.values())
     published = published_model()
     tokens = load_tokenizer(open_checkpoint(published)).encode(TEXT.read_text())[: options.tokens]
-    print(f"{published.name}, channels shuffled; {len(tokens)} tokens of {TEXT.name}\n")
+    order = "channels in order" if options.keep_order else "channels shuffled"
+    print(f"{published.name}, {order}; {len(tokens)} tokens of {TEXT.name}\n")
     print(_HEADING)
     with TemporaryDirectory() as scratch, torch.inference_mode():
         model = transformers_model(published)
-        shuffle_channels(model, SEED)
+        if not options.keep_order:
+            shuffle_channels(model, SEED)
         model.to(torch.bfloat16).save_pretrained(scratch)
         rows = []
-        for row in _measure(model, Path(scratch), tokens):
+        for row in _measure(model, Path(scratch), tokens, dtypes):
             rows.append(row)
             print(_line(row, rows[0].perplexity), flush=True)
     if options.output:
         report = {
             "model": published.name,
+            "order": order,
             "text": TEXT.name,
             "tokens": len(tokens),
             "torch": torch.__version__,
@@ -92,9 +99,10 @@ def _line(row: Row, first: float) -> str:
     )
 
 
-def _measure(model: Any, folder: Path, tokens: list[int]) -> Iterator[Row]:
+def _measure(
+    model: Any, folder: Path, tokens: list[int], dtypes: list[torch.dtype]
+) -> Iterator[Row]:
     """Yield a row for each way of computing; the first is what the others are compared with."""
-    dtypes = (torch.bfloat16, torch.float32)
     ways: list[tuple[str, torch.dtype, str, Callable[[], float]]] = [
         ("transformers", dtype, "None", partial(_theirs, model, dtype, tokens)) for dtype in dtypes
     ]

@@ -113,7 +113,8 @@ def _add_model_options(parser: argparse.ArgumentParser, needed: bool = True) -> 
         "--quantization",
         choices=[quantization.value for quantization in Quantization],
         default=Quantization.NONE.value,
-        help="how linear weights are kept in memory [%(default)s]",
+        help="how linear weights are kept in memory: as computed (None), in 8 bits (Int8, FP8) or "
+        "in 5 (Int4); a checkpoint that is quantized already stays as it is [%(default)s]",
     )
     option("--device", default="auto", help="auto, cpu, cuda or cuda:N [%(default)s]")
     option(
