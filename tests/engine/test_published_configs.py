@@ -1,5 +1,6 @@
 """Configurations as model makers publish them: the shape, and exactly the weights they count."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 
 from llm_engine.contract.inspection import Inspection, ModelRefused, termination_message
 from llm_engine.contract.shape import ModelShape
+from llm_engine.model.rotary import rotary_table
+from llm_engine.weights.names import expected_shapes
 from llm_engine.weights.settings import DecoderSettings, settings_from_folder
 from llm_engine.weights.settings.rope import LinearScaling, Llama3Scaling, LongScaling, Rope
 
@@ -166,3 +169,38 @@ def test_the_largest_shape_fits_a_termination_message(tmp_path: Path) -> None:
         shape=largest, file_bytes=10**13, file_format="safetensors", file_dtype="BF16"
     )
     assert Inspection.model_validate_json(termination_message(report)) == report
+
+
+NONSENSE = (None, True, -1, 0, 1, 7, 1.5, 10**30, float("nan"), "x", [], [1], ["x"], {}, {"x": 1})
+SOUND = {
+    "llama": LLAMA_3_1_8B,
+    "qwen2": QWEN2_5_0_5B | {"use_sliding_window": True},
+    "qwen3_moe": QWEN3_30B_A3B,
+    "gemma2": GEMMA_2_2B | {"layer_types": ["full_attention"] * 26},
+    "gemma3": GEMMA_3_4B,
+    "phi4": PHI_4_MINI,
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_no_value_of_a_configuration_can_do_worse_than_a_refusal(tmp_path: Path, name: str) -> None:
+    sound: dict[str, Any] = SOUND[name]
+    rope = sound.get("rope_scaling") or {"rope_type": "yarn", "factor": 4.0}
+    changed = [{**sound, field: value} for field in sound for value in NONSENSE]
+    changed += [
+        {**sound, "rope_scaling": {**rope, field: value}}
+        for field in (*rope, "original_max_position_embeddings", "attention_factor", "beta_fast")
+        for value in NONSENSE
+    ]
+    if "text_config" in sound:
+        inner: dict[str, Any] = sound["text_config"]
+        changed += [
+            {**sound, "text_config": {**inner, field: value}}
+            for field in inner
+            for value in NONSENSE
+        ]
+    for config in changed:
+        with contextlib.suppress(ModelRefused):
+            settings = settings_of(tmp_path, config)
+            assert expected_shapes(settings.names, settings.shape)
+            rotary_table(settings.rope, 8, None)

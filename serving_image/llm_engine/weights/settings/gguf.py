@@ -10,7 +10,7 @@ from llm_engine.contract.shape import ModelShape
 from llm_engine.weights import names
 from llm_engine.weights.names import Names
 from llm_engine.weights.settings.decoder import DecoderSettings
-from llm_engine.weights.settings.rope import DEFAULT_THETA, LinearScaling, Rope
+from llm_engine.weights.settings.rope import DEFAULT_THETA, LinearScaling, Rope, checked_rotary_dim
 from llm_engine.weights.settings.values import (
     MOST_EXPERTS,
     MOST_LAYERS,
@@ -65,7 +65,9 @@ def settings_from_gguf(
     scaling = (
         LinearScaling(values.positive(prefix + "rope.scaling.factor")) if kind == "linear" else None
     )
-    rotary_dim = values.whole(prefix + "rope.dimension_count", shape.head_dim)
+    rotary_dim = checked_rotary_dim(
+        values, values.whole(prefix + "rope.dimension_count", shape.head_dim), shape.head_dim
+    )
     theta = values.positive(prefix + "rope.freq_base", DEFAULT_THETA)
     local = architecture.local_theta
     return DecoderSettings(

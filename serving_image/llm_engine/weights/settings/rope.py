@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from llm_engine.weights.header import refuse
-from llm_engine.weights.settings.values import Values, unsupported
+from llm_engine.weights.settings.values import MOST_CONTEXT_TOKENS, Values, unsupported
 
 DEFAULT_THETA: Final = 10_000.0
 
@@ -83,20 +83,29 @@ def rope_from_config(values: Values, head_dim: int, context_tokens: int) -> Rope
 
     Raises ModelRefused for types of scaling that this engine does not know.
     """
-    rotary_dim = int(head_dim * values.positive("partial_rotary_factor", 1.0))
-    if not 2 <= rotary_dim <= head_dim or rotary_dim % 2:
-        found = f"{rotary_dim} of {head_dim} dimensions of a head are rotated"
-        refuse(values.path, found, "an even number of them")
+    share = values.positive("partial_rotary_factor", 1.0)
+    rotary_dim = checked_rotary_dim(values, int(head_dim * share), head_dim)
     kind = values.get("rope_type") or values.get("type") or "default"
     read = _SCALINGS.get(kind) if isinstance(kind, str) else None
     if read is None:
         known = ", ".join(sorted(_SCALINGS))
         unsupported(values.path, f"rope type is {kind!r}", f"knows {known}")
+    theta = values.positive("rope_theta")
+    if theta <= 1:
+        refuse(values.path, f"rope_theta is {theta}", "a number above 1")
     return Rope(
-        theta=values.positive("rope_theta"),
+        theta=theta,
         rotary_dim=rotary_dim,
         scaling=read(values, rotary_dim, context_tokens),
     )
+
+
+def checked_rotary_dim(values: Values, rotary_dim: int, head_dim: int) -> int:
+    """Return `rotary_dim`, or refuse the model: dimensions are rotated in pairs."""
+    if not 2 <= rotary_dim <= head_dim or rotary_dim % 2:
+        found = f"{rotary_dim} of {head_dim} dimensions of a head are rotated"
+        refuse(values.path, found, "an even number of them")
+    return rotary_dim
 
 
 def _none(_numbers: Values, _rotary_dim: int, _context_tokens: int) -> None:
@@ -109,10 +118,13 @@ def _linear(values: Values, _rotary_dim: int, _context_tokens: int) -> LinearSca
 
 
 def _llama3(values: Values, _rotary_dim: int, context_tokens: int) -> Llama3Scaling:
+    low, high = values.positive("low_freq_factor"), values.positive("high_freq_factor")
+    if low >= high:
+        refuse(values.path, f"low_freq_factor is {low}", f"less than high_freq_factor, {high}")
     return Llama3Scaling(
         factor=values.positive("factor"),
-        low_freq_factor=values.positive("low_freq_factor"),
-        high_freq_factor=values.positive("high_freq_factor"),
+        low_freq_factor=low,
+        high_freq_factor=high,
         original_context_tokens=_original(values, context_tokens),
     )
 
@@ -123,7 +135,7 @@ def _yarn(values: Values, _rotary_dim: int, context_tokens: int) -> YarnScaling:
             unsupported(values.path, f"{name} is set", "takes yarn's magnitude from factor")
     original = _original(values, context_tokens)
     return YarnScaling(
-        factor=values.positive("factor", context_tokens / max(1, original)),
+        factor=values.positive("factor", context_tokens / original),
         original_context_tokens=original,
         fast_turns=values.positive("beta_fast", 32.0),
         slow_turns=values.positive("beta_slow", 1.0),
@@ -137,14 +149,18 @@ def _long(values: Values, rotary_dim: int, context_tokens: int) -> LongScaling:
     return LongScaling(
         short=values.positives("short_factor", rotary_dim // 2),
         long=values.positives("long_factor", rotary_dim // 2),
-        factor=values.positive("factor", context_tokens / max(1, original)),
+        factor=values.positive("factor", context_tokens / original),
         original_context_tokens=original,
         magnitude=values.optional_positive("attention_factor"),
     )
 
 
 def _original(values: Values, context_tokens: int) -> int:
-    return values.whole("original_max_position_embeddings", context_tokens)
+    name = "original_max_position_embeddings"
+    tokens = values.whole(name, context_tokens, most=MOST_CONTEXT_TOKENS)
+    if tokens < 2:
+        refuse(values.path, f"{name} is {tokens}", "at least 2")
+    return tokens
 
 
 _SCALINGS: Final[Mapping[str, Any]] = {
