@@ -171,8 +171,24 @@ def test_the_largest_shape_fits_a_termination_message(tmp_path: Path) -> None:
     assert Inspection.model_validate_json(termination_message(report)) == report
 
 
-NONSENSE = (None, True, -1, 0, 1, 7, 1.5, 10**30, float("nan"), "x", [], [1], ["x"], {}, {"x": 1})
-SOUND = {
+NONSENSE: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    7,
+    1.5,
+    10**30,
+    float("nan"),
+    "x",
+    [],
+    [1],
+    ["x"],
+    {},
+    {"x": 1},
+)
+SOUND: dict[str, dict[str, Any]] = {
     "llama": LLAMA_3_1_8B,
     "qwen2": QWEN2_5_0_5B | {"use_sliding_window": True},
     "qwen3_moe": QWEN3_30B_A3B,
@@ -184,7 +200,7 @@ SOUND = {
 
 @pytest.mark.parametrize("name", SOUND)
 def test_no_value_of_a_configuration_can_do_worse_than_a_refusal(tmp_path: Path, name: str) -> None:
-    sound: dict[str, Any] = SOUND[name]
+    sound = SOUND[name]
     rope = sound.get("rope_scaling") or {"rope_type": "yarn", "factor": 4.0}
     changed = [{**sound, field: value} for field in sound for value in NONSENSE]
     changed += [
