@@ -231,7 +231,7 @@ def test_a_gpus_plan_counts_its_context_and_a_linear_that_it_decodes() -> None:
     lines = list(described(plans[Quantization.INT4]))
     assert any("framework" in line and "CUDA context" in line for line in lines)
     plain = plans[Quantization.NONE].activation_bytes
-    assert plans[Quantization.INT4].activation_bytes == plain + 2 * 1536 * 576 * 6
+    assert plans[Quantization.INT4].activation_bytes == plain + 2 * 1536 * 576 * 2
 
 
 def test_a_context_beyond_the_models_own_is_refused() -> None:

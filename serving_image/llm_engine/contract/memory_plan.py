@@ -23,13 +23,6 @@ DRAWN_ROWS: Final = 64
 """Requests whose tokens are drawn at a time: 256 with a vocabulary of 128,000 would take 500 MB."""
 DRAWING_BYTES: Final = 15
 """Per logit of those: scaled logits, probabilities and their sums in fp32, and three masks."""
-DECODING_BYTES: Final = {
-    Quantization.NONE: 0,
-    Quantization.INT8: 2,
-    Quantization.INT4: 6,
-    Quantization.FP8: 8,
-}
-"""Per weight of a linear while a GPU decodes the whole of it, in bf16 and on the way there."""
 _MIB: Final = 1 << 20
 
 
@@ -236,7 +229,8 @@ def _activation_bytes(shape: ModelShape, request: MemoryRequest) -> int:
     experts = 4 * chosen * shape.hidden_size + 4 * (shape.expert_size or 0)
     mlp = max(4 * shape.intermediate_size, experts)
     per_token = (2 * shape.hidden_size + max(attention, mlp)) * request.dtype_bytes
-    if (shape.stored_quantization or request.quantization) is Quantization.INT8:
+    quantization = shape.stored_quantization or request.quantization
+    if quantization is Quantization.INT8 and request.device == "cpu":
         # Gate and up in bf16, times their scales in fp32, then in the compute dtype.
         scaled = 2 * shape.intermediate_size * (2 + FP32_BYTES + request.dtype_bytes)
         per_token = max(per_token, scaled + 2 * shape.hidden_size * request.dtype_bytes)
@@ -244,15 +238,15 @@ def _activation_bytes(shape: ModelShape, request: MemoryRequest) -> int:
 
 
 def _decoded_bytes(shape: ModelShape, request: MemoryRequest) -> int:
-    """Return the bytes of the widest linear, gate and up in one, while a GPU decodes it.
+    """Return the bytes of the widest linear, gate and up in one, decoded for a GPU's many rows.
 
     A CPU decodes a block at a time, no larger than its cache.
     """
-    if request.device == "cpu":
+    quantization = shape.stored_quantization or request.quantization
+    if request.device == "cpu" or quantization is Quantization.NONE:
         return 0
     width = max(shape.intermediate_size, shape.expert_size or 0)
-    quantization = shape.stored_quantization or request.quantization
-    return 2 * width * shape.hidden_size * DECODING_BYTES[quantization]
+    return 2 * width * shape.hidden_size * request.dtype_bytes
 
 
 def _logits_bytes(shape: ModelShape, request: MemoryRequest) -> int:
