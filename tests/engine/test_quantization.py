@@ -109,6 +109,18 @@ def test_int4_is_nearer_than_with_the_whole_range_of_each_group(weight: torch.Te
     assert (kept - groups).square().sum(2).mean() < 0.93 * plain_error
 
 
+def test_int4_spares_the_inputs_that_count_most(weight: torch.Tensor) -> None:
+    importance = torch.ones(INTO)
+    importance[5] = 1000.0
+
+    def error(kept: torch.Tensor) -> torch.Tensor:
+        off: torch.Tensor = (kept - weight)[:, 5] / torch.linalg.vector_norm(weight, dim=1)
+        return off.square().mean()
+
+    spared = quantize_int4(weight, importance=importance).decoded()
+    assert error(spared) < 0.2 * error(quantize_int4(weight).decoded())
+
+
 def test_int4_keeps_what_lies_on_16_steps_of_a_group() -> None:
     torch.manual_seed(4)
     steps = torch.randint(0, 16, (64, 4, 32)).float()

@@ -17,7 +17,7 @@ from llm_engine.model.rank_part import RankPart, Summed
 from llm_engine.model.rotary import rotary_table
 from llm_engine.quantization.linear import Linear, make_linear, quantized
 from llm_engine.quantization.repack import repack
-from llm_engine.quantization.weight import Weight, fuse, take_columns, take_rows
+from llm_engine.quantization.weight import Weight, decoded, fuse, take_columns, take_rows
 from llm_engine.weights.checkpoint import Checkpoint
 from llm_engine.weights.names import LayerTensors, Matrix, Mlp, layer_tensors, weight
 from llm_engine.weights.settings import DecoderSettings
@@ -108,20 +108,23 @@ class _Loading:
         pieces: tuple[Matrix, ...],
         rows: tuple[range, ...] | None = None,
         columns: range | None = None,
+        importance: Tensor | None = None,
     ) -> Linear:
         """Load one linear, whose pieces lie below each other, and keep this rank's part.
 
         It is quantized as a whole, so that ranks hold exactly the weights of a single one.
 
         rows, columns  this rank's outputs, or inputs
+        importance     see `quantized`
         """
         # Piece by piece, so that the whole is never there unquantized; what a checkpoint kept in
         # different ways becomes plain when it is fused, and is quantized after all.
         read = (
-            quantized(self.piece(piece), self.quantization, self.dtype, self.device)
+            quantized(self.piece(piece), self.quantization, self.dtype, self.device, importance)
             for piece in pieces
         )
-        kept = quantized(fuse(list(read), self.dtype, self.device), self.quantization)
+        whole = fuse(list(read), self.dtype, self.device)
+        kept = quantized(whole, self.quantization, importance=importance)
         biases = [bias for piece in pieces if (bias := self.reader.bias(piece)) is not None]
         bias = torch.cat(biases).to(device=self.device, dtype=self.dtype) if biases else None
         rank = self.part.rank
@@ -162,9 +165,30 @@ class _Loading:
         width = mlp.down.in_features
         return GatedMlp(
             gate_up=self.linear(mlp.gate_up, rows=gate_up_rows(width, self.part.rank)),
-            down=self.linear((mlp.down,), columns=self.part.rank.part(width)),
+            down=self.linear(
+                (mlp.down,),
+                columns=self.part.rank.part(width),
+                importance=self.importance(mlp.gate_up),
+            ),
             activation=ACTIVATIONS[self.settings.activation],
         )
+
+    def importance(self, gate_up: tuple[Matrix, ...]) -> Tensor | None:
+        """Estimate how large each of an MLP's inner channels gets: int4 must spare the largest.
+
+        A few channels are hundreds of times as large as the rest, and it is their rows of gate and
+        up that make them so: the norms of these say which, without a text to look at.
+        """
+        if self.quantization is not Quantization.INT4 or self.settings.stored is not None:
+            return None
+        norms = [
+            torch.linalg.vector_norm(
+                decoded(self.piece(piece)).to(self.device), dim=1, dtype=torch.float32
+            )
+            for piece in gate_up
+        ]
+        gate, up = torch.cat(norms).chunk(2)
+        return (gate * up).square()
 
     def summed(self, part: Linear) -> Linear:
         """Add up what the ranks compute, where there are several."""

@@ -1,7 +1,7 @@
 """One interface for a linear layer, however its weight is kept in memory."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Final, Protocol
 
@@ -74,16 +74,20 @@ def quantized(
     quantization: Quantization,
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
+    importance: Tensor | None = None,
 ) -> Weight:
     """Round a weight to the layout of `quantization`; one that is quantized stays as it is.
 
     dtype, device  what is rounded is first made to be so; None: as it is
+    importance     fp32 [in_features]: how much an error at each input counts, for int4
     """
     quantize = _QUANTIZERS.get(quantization)
     if quantize is None or not isinstance(weight, Tensor):
         return weight
     if quantization is Quantization.INT4 and not has_whole_groups(weight.shape[1]):
         return weight
+    if quantization is Quantization.INT4 and importance is not None:
+        quantize = partial(quantize_int4, importance=importance)
     return quantize_in_slices(weight, quantize, dtype or weight.dtype, device or weight.device)
 
 
