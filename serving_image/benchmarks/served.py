@@ -41,7 +41,11 @@ _VOCABULARY: Final = 250  # ids that every tokenizer has, the byte one too
 
 @dataclass(frozen=True)
 class Work:
-    """One round: so many requests, of so many tokens each, so many of them at a time."""
+    """One round: so many requests, so many of them at a time.
+
+    output_tokens  of a request in the mean; they lie between half and three halves of it, since
+                   requests that all end in one step would all come back in one moment
+    """
 
     requests: int
     clients: int
@@ -51,13 +55,17 @@ class Work:
     @property
     def tokens(self) -> int:
         """Count the output tokens of a round."""
-        return self.requests * self.output_tokens
+        return sum(tokens for _, tokens in self.asked())
 
-    def prompts(self) -> list[list[int]]:
-        """Return the same random prompts every time."""
+    def asked(self) -> list[tuple[list[int], int]]:
+        """Return prompts and output tokens, random and the same every time."""
         chance = random.Random(7)
+        half = self.output_tokens // 2
         return [
-            [chance.randrange(1, _VOCABULARY) for _ in range(self.prompt_tokens)]
+            (
+                [chance.randrange(1, _VOCABULARY) for _ in range(self.prompt_tokens)],
+                chance.randint(self.output_tokens - half, self.output_tokens + half),
+            )
             for _ in range(self.requests)
         ]
 
@@ -101,7 +109,7 @@ def _arguments(options: argparse.Namespace, port: int) -> ServeArguments:
         served_name="measured",
         host="127.0.0.1",
         port=port,
-        max_context_tokens=options.prompt_tokens + options.output_tokens + 1,
+        max_context_tokens=options.prompt_tokens + 2 * options.output_tokens,
         simulate=options.simulate,
     )
 
@@ -122,7 +130,6 @@ def _offline(arguments: ServeArguments, work: Work) -> None:
 
     engine = _make(arguments)(on_phase=lambda _phase: None)
     engine.start()
-    sampling = SamplingParameters(work.output_tokens, temperature=0.0, ignore_eos=True)
     print("ready", flush=True)
     for _ in sys.stdin:
         ended: SimpleQueue[TokenEvent] = SimpleQueue()
@@ -132,9 +139,10 @@ def _offline(arguments: ServeArguments, work: Work) -> None:
                 put(event)
 
         began_s = time.monotonic()
-        for number, prompt in enumerate(work.prompts()):
+        for number, (prompt, tokens) in enumerate(work.asked()):
             if number >= work.clients:
                 assert ended.get().finish_reason == "length"
+            sampling = SamplingParameters(tokens, temperature=0.0, ignore_eos=True)
             engine.submit(GenerationRequest(str(number), tuple(prompt), sampling), take)
         for _ in range(work.clients):
             assert ended.get().finish_reason == "length"
@@ -172,17 +180,17 @@ async def _client(port: int, work: Work) -> None:
     print("ready", flush=True)
     for _ in sys.stdin:
         began_s = time.monotonic()
-        prompts = iter(work.prompts())
+        asked = iter(work.asked())
         async with asyncio.TaskGroup() as clients:
             for _ in range(work.clients):
-                clients.create_task(_ask_all(port, prompts, work.output_tokens))
+                clients.create_task(_ask_all(port, asked))
         print(time.monotonic() - began_s, flush=True)
 
 
-async def _ask_all(port: int, prompts: Iterator[list[int]], output_tokens: int) -> None:
+async def _ask_all(port: int, asked: Iterator[tuple[list[int], int]]) -> None:
     """Be one client: take a prompt, read its stream to the end, take the next."""
-    for prompt in prompts:
-        assert await _stream(port, prompt, output_tokens) == output_tokens
+    for prompt, tokens in asked:
+        assert await _stream(port, prompt, tokens) == tokens
 
 
 async def _stream(port: int, prompt: list[int], output_tokens: int) -> int:
