@@ -91,10 +91,13 @@ class Stream:
         return Delivery(tuple(tokens), self.finish_reason, tuple(logprobs), prompt_logprobs)
 
     def push(self, event: TokenEvent) -> None:
-        """Hand tokens (or a finish reason just set) to the reader."""
+        """Lay tokens out for the reader, who takes them when it is woken."""
         self._new_tokens += event.token_ids
         self._new_logprobs += event.logprobs
         self._prompt_logprobs += event.prompt_logprobs
+
+    def wake(self) -> None:
+        """Tell the reader that there is news: tokens, or a finish reason just set."""
         self._news.set()
 
     @property
@@ -146,6 +149,8 @@ class Streams:
         self._prompt_tokens = 0  # of all these
         self._inbox: deque[tuple[float, TokenEvent]] = deque()
         self._wake_up_due = False
+        self._in_wave: list[Stream] = []
+        self._wave_due = False
         self._next_wave_at_s = 0.0  # on the loop's own clock
         self._progress_s = self._clock()
 
@@ -190,7 +195,7 @@ class Streams:
         """End every open request; their readers see `abort`."""
         for stream in self._known.values():
             self.end(stream, "abort")
-            stream.push(TokenEvent(stream.request.request_id, ()))
+            stream.wake()
 
     def deliver(self, event: TokenEvent) -> None:
         """Take an event from the engine's thread.
@@ -200,20 +205,35 @@ class Streams:
         self._inbox.append((self._clock(), event))
         if not self._wake_up_due:
             self._wake_up_due = True
-            self._loop.call_soon_threadsafe(self._pace)
+            self._loop.call_soon_threadsafe(self._sort_inbox)
 
     def step_done(self) -> None:
         """Note from the engine's thread that a step computed something."""
         self._progress_s = self._clock()
 
-    def _pace(self) -> None:
-        """Hand news out now, or once the loop has rested as long as the last wave of it took.
+    def _sort_inbox(self) -> None:
+        self._wake_up_due = False  # before reading: an event that comes now wakes us again
+        while self._inbox:
+            at_s, event = self._inbox.popleft()
+            stream = self._known.get(event.request_id)
+            if stream is not None:
+                self._take(stream, event, at_s)
+        if self._in_wave and not self._wave_due:
+            self._wave_due = True
+            self._loop.call_at(self._next_wave_at_s, self._send_wave)
+
+    def _send_wave(self) -> None:
+        """Wake readers, and rest as long as sending their events takes before the next wave.
 
         With few streams a wave takes no time. With many at a quick model it would take longer than
         a step: then each event brings the tokens of several steps, instead of all events being
         late and the CPU that the engine needs being spent on them.
         """
-        self._loop.call_at(self._next_wave_at_s, self._sort_inbox)
+        self._wave_due = False
+        self._wave_sent(self._loop.time())
+        in_wave, self._in_wave = self._in_wave, []
+        for stream in in_wave:
+            stream.wake()
 
     def _wave_sent(self, began_s: float, turns: int = WAVE_TURNS) -> None:
         if turns:
@@ -222,23 +242,19 @@ class Streams:
             now_s = self._loop.time()
             self._next_wave_at_s = now_s + min(now_s - began_s, MOST_REST_S)
 
-    def _sort_inbox(self) -> None:
-        self._wave_sent(self._loop.time())
-        self._wake_up_due = False  # before reading: an event that comes now wakes us again
-        while self._inbox:
-            at_s, event = self._inbox.popleft()
-            stream = self._known.get(event.request_id)
-            if stream is not None:
-                self._take(stream, event, at_s)
-
     def _take(self, stream: Stream, event: TokenEvent, at_s: float) -> None:
         produced = len(event.token_ids)
         if event.times is not None and event.finish_reason == "stop":
             produced = event.times.output_tokens - stream.output_tokens  # with the ending token
         if stream.finish_reason is None:
+            is_first = stream.first_token_s is None
             self._time_tokens(stream, produced, at_s)
             stream.cached_tokens = event.cached_tokens
             stream.finish_reason = event.finish_reason
+            if is_first or event.finish_reason is not None:
+                stream.wake()  # somebody waits for exactly this
+            elif stream.unread_tokens == 0:
+                self._in_wave.append(stream)
             stream.push(event)
             if stream.unread_tokens > MOST_UNREAD_TOKENS:
                 self.end(stream, "abort")
