@@ -71,7 +71,7 @@ def tile_shapes(group: int, head_dim: int, itemsize: int) -> tuple[TileShape, Ti
         return TileShape(least, keys, 4, 2), TileShape(max(least, 32), keys, 4, 2)
     if dim > 128:
         return TileShape(least, 32, 4, 3), TileShape(max(least, 64), 32, 4, 2)
-    return TileShape(least, 64, 4, 3), TileShape(max(least, 128), 64, 8, 3)
+    return TileShape(least, 64, 4, 3), TileShape(max(least, 128), 64, 8, 5)
 
 
 def plan_group(

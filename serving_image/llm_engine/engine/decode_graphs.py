@@ -4,8 +4,10 @@ A step of few rows takes a GPU less time than Python needs to name its kernels. 
 step of 1, 2, 4 … rows are recorded when such a step first comes, and replayed from then on.
 """
 
+import gc
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import torch
@@ -29,7 +31,8 @@ def cuda_graphs() -> Capture:
     def capture(compute: Compute) -> Compute:
         compute()  # compiles and chooses kernels, which cannot be recorded
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        recording = torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local")
+        with _nothing_collected(), recording:
             out = compute()
 
         def replay() -> Tensor:
@@ -39,6 +42,22 @@ def cuda_graphs() -> Capture:
         return replay
 
     return capture
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Keep the garbage collector away.
+
+    A graph of an engine before this one, destroyed while another is recorded, would make that
+    recording invalid.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class DecodeGraphs:

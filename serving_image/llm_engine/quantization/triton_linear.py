@@ -39,9 +39,11 @@ class Tile:
 
 def tile_of(rows: int, is_int4: bool) -> Tile:
     """Return the tile for so many rows."""
+    if rows <= 16:
+        return Tile(16, 32, 4, 4)
     if rows <= 32:
         # Two int4 share a byte: twice the inputs, so that a thread copies 16 bytes here too.
-        return Tile(16 if rows <= 16 else 32, 64, 4, 4, 2 * INPUTS if is_int4 else INPUTS)
+        return Tile(32, 64, 4, 4, 2 * INPUTS if is_int4 else INPUTS)
     return Tile(64, 64, 4, 4) if rows <= 64 else Tile(128, 64, 8, 3)
 
 
