@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from llm_engine.contract.quantization import Quantization, linear_bytes
+from llm_engine.quantization.fp8 import FP8, Fp8Weight
+from llm_engine.quantization.fp8_cpu import Fp8Decoder
 from llm_engine.quantization.int4 import pack_codes, unpack_codes
 from llm_engine.quantization.int4_packed import (
     BLOCK_ROWS,
@@ -92,6 +94,17 @@ def test_the_result_has_the_dtype_of_the_input(
 ) -> None:
     linear = make_linear(weight.bfloat16(), quantization)
     assert linear(torch.randn(rows, INTO).bfloat16()).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("groups", [1, 3], ids=["a scale for each row", "for each block"])
+def test_fp8_is_decoded_on_a_cpu_as_torch_converts_it(groups: int) -> None:
+    codes = torch.arange(256, dtype=torch.uint8).repeat(5, 2)[:, :300]
+    values = codes.view(FP8)
+    values = torch.where(values.float().isfinite(), values.float(), 0.0).to(FP8)
+    scale = torch.rand(5, groups) + 0.5
+    decoder = Fp8Decoder(values, scale, rows=2, dtype=torch.float32)
+    found = torch.cat([decoder(begin, min(begin + 2, 5)).clone() for begin in (0, 2, 4)])
+    assert torch.equal(found, Fp8Weight(values, scale).decoded())
 
 
 def test_int4_codes_come_back_from_their_bytes() -> None:

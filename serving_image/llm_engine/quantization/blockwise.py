@@ -16,12 +16,18 @@ def multiply_decoded(x: Tensor, shape: torch.Size, decode: Callable[[int, int], 
 
     decode  gives rows [begin, end) of the weight in the dtype of `x`
     """
-    rows, in_features = shape
+    rows = shape[0]
     if x.device.type != "cpu":
         return F.linear(x, decode(0, rows))
-    step = max(1, CACHED_ELEMENTS // in_features)
+    step = rows_at_once(shape)
     out = x.new_empty(len(x), rows)
     for begin in range(0, rows, step):
         end = min(begin + step, rows)
         out[:, begin:end] = F.linear(x, decode(begin, end))
     return out
+
+
+def rows_at_once(shape: torch.Size) -> int:
+    """Return the rows of such a weight that are decoded at a time on a CPU."""
+    rows, in_features = shape
+    return min(rows, max(1, CACHED_ELEMENTS // in_features))

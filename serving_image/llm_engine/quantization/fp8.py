@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from torch import Tensor
 
-from llm_engine.quantization.blockwise import multiply_decoded
+from llm_engine.quantization.blockwise import multiply_decoded, rows_at_once
+from llm_engine.quantization.fp8_cpu import Fp8Decoder, scale_per_input
 from llm_engine.quantization.plain import bias_bytes
 
 FP8: Final = torch.float8_e4m3fn
@@ -39,13 +41,7 @@ def quantize_fp8(weight: Tensor) -> Fp8Weight:
 
 def decode_fp8(values: Tensor, scale: Tensor) -> Tensor:
     """Return `values` times `scale` in fp32, each scale for the inputs that share it."""
-    if scale.shape[1] > 1:
-        scale = scale.repeat_interleave(SCALED_INPUTS, dim=1)[:, : values.shape[1]]
-    return values.float() * scale
-
-
-SCALED_INPUTS: Final = 128
-"""Inputs that share a scale where a checkpoint scales by blocks."""
+    return values.float() * scale_per_input(scale, values.shape[1])
 
 
 class Fp8Linear:
@@ -63,9 +59,9 @@ class Fp8Linear:
     def __call__(self, x: Tensor) -> Tensor:
         """Map [rows, in_features] to [rows, out_features] in the dtype of `x`."""
         values, scale = self._weight.values, self._weight.scale
-        product = multiply_decoded(
-            x,
-            values.shape,
-            lambda begin, end: decode_fp8(values[begin:end], scale[begin:end]).to(x.dtype),
-        )
+        if x.device.type == "cpu":
+            rows = rows_at_once(values.shape)
+            product = multiply_decoded(x, values.shape, Fp8Decoder(values, scale, rows, x.dtype))
+        else:
+            product = F.linear(x, decode_fp8(values, scale).to(x.dtype))
         return product if self._bias is None else product + self._bias

@@ -8,7 +8,8 @@ import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 import triton
 from torch import Tensor
 
-from llm_engine.quantization.fp8 import SCALED_INPUTS, Fp8Weight
+from llm_engine.quantization.fp8 import Fp8Weight
+from llm_engine.quantization.fp8_cpu import SCALED_INPUTS
 from llm_engine.quantization.int4 import Int4Weight
 from llm_engine.quantization.int8 import Int8Weight
 from llm_engine.quantization.plain import bias_bytes

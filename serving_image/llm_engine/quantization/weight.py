@@ -6,7 +6,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from llm_engine.quantization.fp8 import SCALED_INPUTS, Fp8Weight
+from llm_engine.quantization.fp8 import Fp8Weight
+from llm_engine.quantization.fp8_cpu import SCALED_INPUTS
 from llm_engine.quantization.int4 import Int4Weight
 from llm_engine.quantization.int8 import Int8Weight
 
