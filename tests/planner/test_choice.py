@@ -85,9 +85,9 @@ def test_a_model_too_large_for_the_cheapest_goes_to_the_next() -> None:
     choice = choose(a_spec("t4", "l4", "h100"), MISTRAL_7B, (T4, L4, H100))
 
     assert choice.accelerator is L4
-    assert choice.because.startswith("l4: needs 18.8 GiB")
+    assert choice.because.startswith("l4: needs 18.7 GiB")
     assert choice.because.endswith("at 0.805 USD/h the cheapest of 2 that fit")
-    assert choice.rejected["t4"].startswith("needs 18.8 GiB")
+    assert choice.rejected["t4"].startswith("needs 18.7 GiB")
     assert choice.rejected["h100"] == "costs 6.88 USD/h, l4 0.805 USD/h"
 
 
@@ -108,7 +108,7 @@ def test_a_model_too_large_for_the_cheapest_goes_to_the_next() -> None:
             ChoiceReason.NO_ACCELERATOR,
             "set its spec.memory (odd)",
         ),
-        (a_spec(), (L4, CPU), ChoiceReason.DOES_NOT_FIT, "nearest is l4: needs 32.2 GiB"),
+        (a_spec(), (L4, CPU), ChoiceReason.DOES_NOT_FIT, "nearest is l4: needs 32.1 GiB"),
         (
             a_spec(model={"maxContextTokens": 300_000}),
             (L4,),
