@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from e2e.cluster.api_server import ApiServer
+from llm_operator.api.deployment_status import StatusShape
 from llm_operator.api.parsing import parse_accelerator_class, parse_deployment
 from llm_operator.planner.catalogue import catalogue
 from tests.cluster.kubectl import MODEL, create, kubectl
@@ -215,6 +216,13 @@ def test_the_columns_tell_how_it_is(stored: Any, custom_resources: ApiServer) ->
     ]  # fmt: skip
 
 
+SHAPE = StatusShape(
+    architecture="llama", layers=30, hidden_size=576, intermediate_size=1536, query_heads=9,
+    kv_heads=3, head_dim=64, vocabulary=49152, context_tokens=8192, tied_embeddings=True,
+)  # fmt: skip
+"""With its defaults, which the API server writes too."""
+
+
 def test_the_status_that_the_models_write_is_stored_whole(
     stored: Any, custom_resources: ApiServer
 ) -> None:
@@ -225,11 +233,7 @@ def test_the_status_that_the_models_write_is_stored_whole(
         "model": {
             "source": "pvc://models/smollm2", "architecture": "llama", "parameters": 134515008,
             "weightBytes": 269030016, "kvBytesPerToken": 23040, "contextTokens": 8192,
-            "shape": {
-                "architecture": "llama", "layers": 30, "hiddenSize": 576,
-                "intermediateSize": 1536, "queryHeads": 9, "kvHeads": 3, "headDim": 64,
-                "vocabulary": 49152, "contextTokens": 8192, "tiedEmbeddings": True,
-            },
+            "shape": SHAPE.model_dump(by_alias=True, exclude_none=True, mode="json"),
         },
         "replicas": 1,
         "selector": "llm-operator.dev/deployment=status",
