@@ -104,8 +104,9 @@ class _Handler(BaseHTTPRequestHandler):
         breaks = self.server.breaks > 0 and status == 206
         self.server.breaks -= breaks
         sent = body[: len(body) // 2] if breaks else body
-        self.wfile.write(sent)
+        # Counted before it is sent: a client may look as soon as it has everything.
         self.server.sent_bytes += len(sent)
+        self.wfile.write(sent)
         self.close_connection |= breaks
 
 

@@ -100,8 +100,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             name = self.path.rpartition("/")[2]
             sent = body[: self.server.breaks.pop(name, len(body))]
-            self.wfile.write(sent)
+            # Counted before it is sent: a client may look as soon as it has everything.
             self.server.sent_bytes += len(sent)
+            self.wfile.write(sent)
             self.close_connection |= len(sent) < len(body)
 
 
