@@ -47,16 +47,16 @@ class Service:
             prompt_tokens=(1 + WAITING_PER_RUNNING) * concurrency * engine.max_context_tokens,
         )
         self._engine = engine
-        self._metrics = Metrics(served_name, engine, lifecycle)
+        self.metrics = Metrics(served_name, engine, lifecycle)
         loop = asyncio.get_running_loop()
-        self.streams = Streams(engine, self._metrics, loop, room, clock)
+        self.streams = Streams(engine, self.metrics, loop, room, clock)
         self.app = create_app(
             Serving(
                 served_name=served_name,
                 created=int(time.time()),
                 backend=engine,
                 streams=self.streams,
-                metrics=self._metrics,
+                metrics=self.metrics,
                 lifecycle=lifecycle,
                 begin_drain=begin_drain,
             )
@@ -87,5 +87,5 @@ class Service:
         self._engine.on_step = self._step_done
 
     def _step_done(self, step: StepRecord) -> None:
-        self._metrics.step_done(step)
+        self.metrics.step_done(step)
         self.streams.step_done()
