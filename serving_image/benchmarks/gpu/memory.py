@@ -7,8 +7,8 @@ from random import Random
 
 import torch
 
-from benchmarks.gpu.model_speed import BLOCK_TOKENS, GREEDY, make_requests, make_runner
 from benchmarks.gpu.random_model import random_decoder
+from benchmarks.gpu.runners import BLOCK_TOKENS, GREEDY, make_requests, make_runner
 from benchmarks.gpu.sections import Row, Setting, Skipped
 from llm_engine.contract.arguments import AttentionName
 from llm_engine.contract.memory_plan import (

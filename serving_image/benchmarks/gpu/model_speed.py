@@ -3,35 +3,24 @@
 import gc
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 import torch
 
+from benchmarks.gpu.offline import SERVED, serve
 from benchmarks.gpu.random_model import random_decoder
+from benchmarks.gpu.runners import GREEDY, make_requests, make_runner
 from benchmarks.gpu.sections import Row, Setting
 from benchmarks.gpu.timing import synchronize
-from llm_engine.attention.cache import KVCache
-from llm_engine.attention.choice import choose_attention, make_attention
 from llm_engine.contract.arguments import AttentionName
-from llm_engine.contract.layer_groups import block_bytes
-from llm_engine.contract.memory_plan import LARGEST_STEPS
 from llm_engine.contract.quantization import Quantization
-from llm_engine.engine import Engine, GenerationRequest, SamplingParameters
-from llm_engine.engine.loaded import Loaded
 from llm_engine.engine.runner import Runner
-from llm_engine.engine.warm_up import warm_up
 from llm_engine.model.decoder import Decoder
 from llm_engine.sampling.choice import Choice
-from llm_engine.scheduling.plan import Limits
 from llm_engine.scheduling.request import Request
-from tests.engine.tiny_llama import Answers
-
-BLOCK_TOKENS = 16
-LONGEST_TOKENS = 8192
-GREEDY = SamplingParameters(max_tokens=4096, temperature=0.0, ignore_eos=True)
 
 
 @dataclass(frozen=True)
@@ -75,13 +64,6 @@ PREFILL = {
     "8B": (Prefill(4, 4096, 2048), Prefill(4, 4096, 8192)),
     "tiny": (Prefill(2, 40, 32),),
 }
-SERVED: Mapping[str, tuple[tuple[int, int | None], ...]] = {
-    "0.6B": ((256, None), (32, 128)),
-    "8B": (),
-    "tiny": ((3, None), (2, 5)),
-}
-"""Requests of 100 to 1,024 tokens that go through the engine with its scheduler, and the tokens out
-of each; None: 100 to 1,024 too. The second are those of rival.py."""
 
 
 def measure(setting: Setting, name: str) -> Iterator[Row]:
@@ -106,45 +88,12 @@ def measure(setting: Setting, name: str) -> Iterator[Row]:
             for prefill in PREFILL[name]:
                 yield _prefill(setting, decoder, prefill)
             for count, new_tokens in SERVED[name]:
-                yield _serve(setting, decoder, count, new_tokens)
+                yield serve(setting, decoder, count, new_tokens)
             if setting.device != "cpu":
                 for load in loads[:2]:
                     yield _profile(decoder, load)
         del decoder
         gc.collect()
-
-
-def make_runner(
-    decoder: Decoder, blocks: int, attention: AttentionName, has_graphs: bool = False
-) -> Runner:
-    """Return a runner with noise in its cache."""
-    shape = decoder.settings.shape
-    cache = KVCache.allocate(shape, blocks, BLOCK_TOKENS, decoder.dtype, decoder.device)
-    for slot in cache.slots:
-        slot.normal_()
-    chosen = choose_attention(attention, decoder.device)
-    backend = make_attention(chosen, cache, decoder.attention)
-    graphs = None
-    if has_graphs and decoder.device.type == "cuda":
-        from llm_engine.engine.decode_graphs import make_graphs
-
-        graphs = make_graphs(decoder, backend, LARGEST_STEPS["cuda"].requests, LONGEST_TOKENS)
-    return Runner(decoder, cache, backend, threads=2, graphs=graphs)
-
-
-def make_requests(count: int, tokens: int, room: int, vocabulary: int) -> list[Request]:
-    """Return requests of random text with blocks for `room` tokens more, in no order."""
-    chance = Random(3)
-    blocks = -(-(tokens + room) // BLOCK_TOKENS)
-    order = list(range(count * blocks))
-    chance.shuffle(order)
-    requests = []
-    for number in range(count):
-        text = [chance.randrange(1, vocabulary) for _ in range(tokens)]
-        request = Request(str(number), text, BLOCK_TOKENS)
-        request.tables[0].blocks = order[number * blocks : (number + 1) * blocks]
-        requests.append(request)
-    return requests
 
 
 def _choices(requests: Sequence[Request]) -> list[Choice]:
@@ -252,62 +201,3 @@ def _profile(decoder: Decoder, load: Decoding) -> Row:
         "device_busy_ms": busy_s * 1e3,
         "kernels": {e.key[:60]: [e.count, round(e.self_device_time_total)] for e in events[:12]},
     }
-
-
-def _serve(setting: Setting, decoder: Decoder, count: int, new_tokens: int | None) -> Row:
-    """Answer many requests of random lengths through the engine and its scheduler."""
-    chance = Random(8)
-    shape = decoder.settings.shape
-    least, most = (10, 20) if setting.quick else (100, 1024)
-    prompts = [
-        [chance.randrange(1, shape.vocabulary) for _ in range(chance.randint(least, most))]
-        for _ in range(count)
-    ]
-    outputs = [new_tokens or chance.randint(least, most) for _ in range(count)]
-    blocks = sum(
-        -(-(len(prompt) + new) // BLOCK_TOKENS) + 1
-        for prompt, new in zip(prompts, outputs, strict=True)
-    )
-    step = LARGEST_STEPS["cuda"]
-    loaded = Loaded(
-        shape=shape,
-        tokenizer=_NoTokenizer(),  # type: ignore[arg-type]
-        runner=make_runner(decoder, blocks, AttentionName.AUTO, has_graphs=True),
-        limits=Limits(step.tokens, step.requests),
-        max_context_tokens=2 * most,
-        device=setting.device,
-        dtype="bfloat16",
-    )
-    warm_up(loaded.runner, setting.device != "cpu", 2 * most, step.requests)
-    engine = Engine(loaded)
-    engine.start()
-    try:
-        began_s = time.perf_counter()
-        tokens = _answer(engine, prompts, outputs)
-        seconds = time.perf_counter() - began_s
-    finally:
-        engine.stop()
-    kv_gb = block_bytes(shape, BLOCK_TOKENS, 2) * blocks / 1e9
-    return {
-        "served_offline": count,
-        "prompt_tokens": sum(map(len, prompts)),
-        "output_tokens": tokens,
-        "output_tokens_per_s": tokens / seconds,
-        "seconds": seconds,
-        "kv_gb": kv_gb,
-    }
-
-
-def _answer(engine: Engine, prompts: Sequence[Sequence[int]], outputs: Sequence[int]) -> int:
-    """Return the count of tokens that the engine generated for all prompts."""
-    answers = Answers()
-    for number, (prompt, most) in enumerate(zip(prompts, outputs, strict=True)):
-        sampling = replace(GREEDY, max_tokens=most)
-        request = GenerationRequest(f"{len(prompts)}-{number}", tuple(prompt), sampling)
-        engine.submit(request, answers.take)
-    answers.wait_for_ends(len(prompts), timeout_s=110.0)
-    return sum(map(len, answers.tokens.values()))
-
-
-class _NoTokenizer:
-    eos_tokens: frozenset[int] = frozenset()
