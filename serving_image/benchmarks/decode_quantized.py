@@ -3,19 +3,22 @@
     python serving_image/benchmarks/decode_quantized.py [--output decode.json]
 
 A step computes one token of each request at a context of 128; the model is SmolLM2-135M. Each
-figure is the median over rounds in which every quantization takes one step.
+figure is the median over rounds in which every quantization, and transformers with its own cache,
+takes one step.
 """
 
 import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 
-from benchmarks.smollm2 import published_model
+from benchmarks.smollm2 import published_model, transformers_model
 from llm_engine.attention.backend import AttentionSettings
 from llm_engine.attention.batch import GroupTables, StepBatch
 from llm_engine.attention.cache import KVCache
@@ -28,6 +31,7 @@ from llm_engine.weights.checkpoint import open_checkpoint
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 CONTEXT_TOKENS: Final = 128
 BLOCK_TOKENS: Final = 16
+RIVAL: Final = "transformers"
 DTYPES: Final = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -45,27 +49,52 @@ def main() -> None:
     decoders = {
         kept: load_decoder(checkpoint, kept, dtype, cpu, CONTEXT_TOKENS) for kept in Quantization
     }
-    print("batch  " + "".join(f"{kept:>16}" for kept in decoders))
+    rival = transformers_model(published_model()).to(dtype)
+    print("batch  " + "".join(f"{name:>16}" for name in (*decoders, RIVAL)))
     table = {}
     for batch in BATCHES:
-        speeds = _tokens_per_s(decoders, batch, options.rounds)
+        steps: dict[str, Callable[[], float]] = {
+            kept.value: partial(_step_s, decoder, batch) for kept, decoder in decoders.items()
+        }
+        steps[RIVAL] = _rival_step(rival, batch)
+        speeds = _tokens_per_s(steps, batch, options.rounds)
         table[batch] = speeds
-        plain = speeds[Quantization.NONE]
+        plain = speeds[Quantization.NONE.value]
         cells = (f"{speed:9.1f} ({speed / plain:.2f})" for speed in speeds.values())
         print(f"{batch:<7}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
     if options.output:
         options.output.write_text(json.dumps({"tokens_per_s": table, **_where(options.dtype)}))
 
 
+@torch.inference_mode()
 def _tokens_per_s(
-    decoders: dict[Quantization, Decoder], batch: int, rounds: int
-) -> dict[Quantization, float]:
-    seconds: dict[Quantization, list[float]] = {kept: [] for kept in decoders}
-    with torch.inference_mode():
-        for _ in range(rounds):
-            for kept, decoder in decoders.items():
-                seconds[kept].append(_step_s(decoder, batch))
-    return {kept: batch / statistics.median(times) for kept, times in seconds.items()}
+    steps: dict[str, Callable[[], float]], batch: int, rounds: int
+) -> dict[str, float]:
+    """Return tokens/s of each, from the median of the seconds that its steps took in turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            seconds[name].append(step())
+    return {name: batch / statistics.median(times) for name, times in seconds.items()}
+
+
+@torch.inference_mode()
+def _rival_step(model: Any, batch: int) -> Callable[[], float]:
+    """Return a step of transformers over a cache that holds all but the last token."""
+    from transformers import DynamicCache
+
+    past = DynamicCache(config=model.config)
+    text = torch.arange(100, 100 + CONTEXT_TOKENS).repeat(batch, 1)
+    model(text[:, :-1], past_key_values=past, logits_to_keep=1)
+
+    def step_s() -> float:
+        began_s = time.perf_counter()
+        model(text[:, -1:], past_key_values=past)
+        took_s = time.perf_counter() - began_s
+        past.crop(-1)
+        return took_s
+
+    return step_s
 
 
 def _step_s(decoder: Decoder, batch: int) -> float:
