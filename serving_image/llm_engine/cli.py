@@ -202,7 +202,7 @@ def _inspect(options: argparse.Namespace) -> int:
     """Report the shape of a model, or why it cannot be served."""
     from llm_engine.contract.inspection import Inspection, termination_message
     from llm_engine.server.failure import EXIT_CODE, failure_of, say
-    from llm_engine.weights.inspection import inspect
+    from llm_engine.weights.inspection import described, inspect
 
     try:
         report = inspect(options.model)
@@ -215,8 +215,12 @@ def _inspect(options: argparse.Namespace) -> int:
         options.output.write_text(line)
     if options.json:
         print(line)
-    if not options.json:
-        print("\n".join(_described(report)))
+    else:
+        print("\n".join(described(report)))
+        if report.plan is not None:
+            from llm_engine.engine import planning
+
+            print("\n".join(planning.described(report.plan)))
     if report.failure is not None:
         say(report.failure)
         return EXIT_CODE
@@ -239,32 +243,6 @@ def _with_plan(report: "Inspection", options: argparse.Namespace) -> "Inspection
     )
     failure = plan.problem and Failure(reason=FailureReason.OUT_OF_MEMORY, message=plan.problem)
     return report.model_copy(update={"plan": plan, "failure": failure or None})
-
-
-def _described(report: "Inspection") -> list[str]:
-    """Return what a person wants to know of a model, one fact a line."""
-    shape, gib = report.shape, 1 << 30
-    if shape is None:
-        return []
-    heads = f"{shape.query_heads} query, {shape.kv_heads} key-value, {shape.head_dim} wide"
-    weights = ", ".join(
-        f"{shape.weight_bytes(quantization, 2) / gib:.2f} GiB {quantization}"
-        for quantization in Quantization
-    )
-    lines = [
-        f"architecture  {shape.architecture}, {shape.layers} layers of {shape.hidden_size}",
-        f"heads         {heads}",
-        f"parameters    {shape.parameters:,}",
-        f"context       {shape.context_tokens:,} tokens",
-        f"files         {report.file_format} {report.file_dtype}, {report.file_bytes or 0:,} bytes",
-        f"weights       {weights} (in bf16)",
-        f"keys, values  {shape.kv_bytes_per_token(2):,} bytes a token (in bf16)",
-    ]
-    if report.plan is not None:
-        from llm_engine.engine.planning import described
-
-        lines += described(report.plan)
-    return lines
 
 
 def _generate(options: argparse.Namespace) -> int:

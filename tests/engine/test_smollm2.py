@@ -1,15 +1,13 @@
 """A published model on real text: the tokens of transformers, and a sensible answer."""
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gguf
-import numpy as np
 import pytest
 import torch
 
+from benchmarks.smollm2 import transformers_model
 from llm_engine.contract.quantization import Quantization
 from llm_engine.engine import Engine, SamplingParameters
 from llm_engine.engine.generation import generate
@@ -40,62 +38,8 @@ def engine(smollm2: Path) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def reference(smollm2: Path) -> Any:
-    """Return transformers' llama with the file's weights, read without any code of ours."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from transformers import LlamaConfig, LlamaForCausalLM
-    reader = gguf.GGUFReader(smollm2)
-    field = {name: reader.fields[f"llama.{name}"].contents() for name in _FIELDS}
-    config = LlamaConfig(
-        hidden_size=field["embedding_length"],
-        intermediate_size=field["feed_forward_length"],
-        num_hidden_layers=field["block_count"],
-        num_attention_heads=field["attention.head_count"],
-        num_key_value_heads=field["attention.head_count_kv"],
-        rms_norm_eps=field["attention.layer_norm_rms_epsilon"],
-        rope_parameters={"rope_type": "default", "rope_theta": field["rope.freq_base"]},
-        max_position_embeddings=field["context_length"],
-        vocab_size=field["vocab_size"],
-        tie_word_embeddings=True,
-    )
-    with torch.device("meta"):
-        model = LlamaForCausalLM(config)
-    state = {}
-    for tensor in reader.tensors:
-        name, values = tensor.name, gguf.dequantize(tensor.data, tensor.tensor_type)
-        for old, new in _RENAMES:
-            name = name.replace(old, new)
-        if "q_proj" in name or "k_proj" in name:
-            heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
-            # Rows (head, i, pair) of llama.cpp are rows (head, pair, i) of transformers.
-            width = config.hidden_size
-            values = values.reshape(heads, -1, 2, width).swapaxes(1, 2).reshape(-1, width)
-        state[name] = torch.from_numpy(np.array(values, dtype=np.float32))
-    state["lm_head.weight"] = state["model.embed_tokens.weight"]
-    model.load_state_dict(state, assign=True)
-    model.model.rotary_emb = type(model.model.rotary_emb)(config)
-    return model.eval()
-
-
-_FIELDS = (
-    "embedding_length", "feed_forward_length", "block_count", "attention.head_count",
-    "attention.head_count_kv", "attention.layer_norm_rms_epsilon", "rope.freq_base",
-    "context_length", "vocab_size",
-)  # fmt: skip
-_RENAMES = (
-    ("token_embd", "model.embed_tokens"),
-    ("output_norm", "model.norm"),
-    ("blk.", "model.layers."),
-    ("attn_norm", "input_layernorm"),
-    ("ffn_norm", "post_attention_layernorm"),
-    ("attn_output", "self_attn.o_proj"),
-    ("attn_q", "self_attn.q_proj"),
-    ("attn_k", "self_attn.k_proj"),
-    ("attn_v", "self_attn.v_proj"),
-    ("ffn_gate", "mlp.gate_proj"),
-    ("ffn_up", "mlp.up_proj"),
-    ("ffn_down", "mlp.down_proj"),
-)
+    """Return transformers' llama with the file's weights, read without any code of the engine."""
+    return transformers_model(smollm2)
 
 
 @pytest.mark.timeout(400)  # reading the vocabulary with the gguf package alone takes 10 s
