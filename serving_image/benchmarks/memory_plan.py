@@ -82,7 +82,7 @@ def compare(
     loaded = load(model, options, lambda _phase: None)
     loading_peak = gauge.peak_bytes()
     gauge.restart()
-    runner: Runner = loaded.runner  # type: ignore[assignment]
+    runner: Runner = loaded.runner  # type: ignore[assignment]  # never simulated here
     for slot in runner._cache.slots:
         slot.normal_()
     run_largest_steps(runner, plan)

@@ -160,7 +160,7 @@ def answer(
     for number, prompt in enumerate(prompts):
         engine.submit(
             GenerationRequest(str(number), tuple(prompt), sampling),
-            lambda event, number=number: take(  # type: ignore[misc]
+            lambda event, number=number: take(  # type: ignore[misc]  # bound by its default
                 number, event.token_ids, event.finish_reason is not None
             ),
         )

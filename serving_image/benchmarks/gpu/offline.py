@@ -43,7 +43,7 @@ def serve(setting: Setting, decoder: Decoder, count: int, new_tokens: int | None
     step = LARGEST_STEPS["cuda"]
     loaded = Loaded(
         shape=shape,
-        tokenizer=_NoTokenizer(),  # type: ignore[arg-type]
+        tokenizer=_NoTokenizer(),  # type: ignore[arg-type]  # nothing is decoded
         runner=make_runner(decoder, blocks, AttentionName.AUTO, has_graphs=True),
         limits=Limits(step.tokens, step.requests),
         max_context_tokens=2 * most,

@@ -100,25 +100,25 @@ class MemoryPlan(BaseModel):
     most_context_tokens: int = Field(description="longest context that fits; 0 where none does")
     problem: str | None = Field(default=None, description="why it does not fit")
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property
     @property
     def weight_bytes(self) -> int:
         """Bytes of all weights."""
         return self.embedding_bytes + self.linear_bytes + self.norm_bytes + self.head_bytes
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property
     @property
     def kv_cache_bytes(self) -> int:
         """Bytes of keys and values."""
         return self.blocks * self.block_bytes
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property
     @property
     def step_bytes(self) -> int:
         """Bytes of the largest step: a layer's activations are gone before tokens are drawn."""
         return self.attention_bytes + max(self.activation_bytes, self.logits_bytes)
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated property
     @property
     def total_bytes(self) -> int:
         """Bytes of everything."""
